@@ -1,0 +1,304 @@
+//! Tools as the rollout uses them, and the sharing of equal calls within a group.
+
+use crate::protocol::ProtocolOptions;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use mmhost_model::{ImageInput, Part, Processor};
+use mmhost_plugins::{
+    CallCost, ImageBytes, PluginError, ResultPart, ToolInput, ToolPlugin, ToolSpec,
+};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Longest error text that the policy reads, in characters.
+const MAX_ERROR_CHARS: usize = 160;
+
+/// Tools as the rollout uses them.
+#[async_trait::async_trait]
+pub trait Tool: Send + Sync {
+    /// Self-description.
+    fn spec(&self) -> &ToolSpec;
+    /// One call.
+    async fn call(
+        &self,
+        input: &ToolInput,
+    ) -> Result<(Vec<ResultPart>, CallCost), PluginError>;
+    /// Digest of the component behind the tool; empty where there is none.
+    fn digest(&self) -> &str {
+        ""
+    }
+}
+
+#[async_trait::async_trait]
+impl Tool for ToolPlugin {
+    fn spec(&self) -> &ToolSpec {
+        ToolPlugin::spec(self)
+    }
+
+    async fn call(
+        &self,
+        input: &ToolInput,
+    ) -> Result<(Vec<ResultPart>, CallCost), PluginError> {
+        ToolPlugin::call(self, input).await
+    }
+
+    fn digest(&self) -> &str {
+        ToolPlugin::digest(self)
+    }
+}
+
+/// A piece of a tool's result, ready for the context.
+#[derive(Debug, Clone)]
+pub(crate) enum Content {
+    Text(String),
+    Image {
+        input: Arc<ImageInput>,
+        file: ImageBytes,
+        digest: String,
+    },
+}
+
+impl Content {
+    pub(crate) fn part(&self) -> Part {
+        match self {
+            Content::Text(text) => Part::Untrusted(text.clone()),
+            Content::Image { input, .. } => Part::Image(input.clone()),
+        }
+    }
+}
+
+/// The result as text for the record, images by digest.
+pub(crate) fn transcript(body: &[Content]) -> String {
+    body.iter()
+        .map(|content| match content {
+            Content::Text(text) => text.clone(),
+            Content::Image { digest, .. } => format!("[image sha256:{digest}]"),
+        })
+        .collect()
+}
+
+/// What came of a call: a result, or a short error text as its only content.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) body: Vec<Content>,
+    pub(crate) ok: bool,
+    pub(crate) elapsed_ms: f64,
+}
+
+/// SHA-256 of an image file, hex.
+pub(crate) fn image_digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// Guesses the media type of an image file from its first bytes.
+pub(crate) fn media_type(bytes: &[u8]) -> &'static str {
+    image::guess_format(bytes).map_or("application/octet-stream", |format| format.to_mime_type())
+}
+
+type SharedCall = Shared<BoxFuture<'static, Arc<Outcome>>>;
+
+/// The calls of one group: equal ones (tool and argument; image and question are the group's own) run once.
+pub(crate) struct CallBook {
+    tools: Arc<[Arc<dyn Tool>]>,
+    processor: Processor,
+    limits: ProtocolOptions,
+    question: String,
+    images: Vec<ImageBytes>,
+    calls: Mutex<HashMap<(usize, String), SharedCall>>,
+}
+
+impl CallBook {
+    pub(crate) fn new(
+        tools: Arc<[Arc<dyn Tool>]>,
+        processor: Processor,
+        limits: ProtocolOptions,
+        question: String,
+        images: Vec<ImageBytes>,
+    ) -> Self {
+        Self {
+            tools,
+            processor,
+            limits,
+            question,
+            images,
+            calls: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Starts the call, or joins an equal one. The call runs as a task of its own and is aborted when nobody waits any more.
+    pub(crate) fn call(&self, tool: usize, argument: &str) -> SharedCall {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls
+            .entry((tool, argument.to_owned()))
+            .or_insert_with(|| {
+                let input = ToolInput {
+                    argument: argument.to_owned(),
+                    images: self.images.clone(),
+                    question: self.question.clone(),
+                };
+                let mut task = tokio::task::JoinSet::new();
+                task.spawn(perform(
+                    self.tools[tool].clone(),
+                    input,
+                    self.processor.clone(),
+                    self.limits.clone(),
+                ));
+                async move {
+                    Arc::new(match task.join_next().await {
+                        Some(Ok(outcome)) => outcome,
+                        // The tool's code panicked; its fault ends the call, not the run.
+                        Some(Err(error)) => {
+                            tracing::error!(%error, "a tool call died");
+                            failure("the tool stopped unexpectedly", 0.0)
+                        }
+                        None => failure("the tool gave no result", 0.0),
+                    })
+                }
+                .boxed()
+                .shared()
+            })
+            .clone()
+    }
+}
+
+/// One call from input to content. Never fails: a failure is an outcome.
+async fn perform(
+    tool: Arc<dyn Tool>,
+    input: ToolInput,
+    processor: Processor,
+    limits: ProtocolOptions,
+) -> Outcome {
+    let name = &tool.spec().name;
+    let started = Instant::now();
+    let elapsed = || started.elapsed().as_secs_f64() * 1e3;
+    if tool.spec().needs_image && input.images.is_empty() {
+        return failure(&format!("{name} failed: the question has no image"), 0.0);
+    }
+    let (parts, _cost) = match tool.call(&input).await {
+        Ok(result) => result,
+        Err(error) => {
+            tracing::debug!(tool = %name, %error, "a tool call failed");
+            return failure(&format!("{name} failed: {error}"), elapsed());
+        }
+    };
+    match contents(parts, &processor, &limits) {
+        Ok(body) => Outcome {
+            body,
+            ok: true,
+            elapsed_ms: elapsed(),
+        },
+        Err(reason) => {
+            tracing::warn!(tool = %name, %reason, "the result of a tool cannot be used");
+            failure(&format!("{name} failed: {reason}"), elapsed())
+        }
+    }
+}
+
+fn failure(message: &str, elapsed_ms: f64) -> Outcome {
+    Outcome {
+        body: vec![Content::Text(short(message))],
+        ok: false,
+        elapsed_ms,
+    }
+}
+
+/// The first line, cut to [`MAX_ERROR_CHARS`].
+fn short(message: &str) -> String {
+    let line = message.trim().lines().next().unwrap_or_default();
+    match line.char_indices().nth(MAX_ERROR_CHARS) {
+        None => line.to_owned(),
+        Some((end, _)) => format!("{}…", &line[..end]),
+    }
+}
+
+/// Decodes and processes what a tool returned; space around the whole is dropped.
+fn contents(
+    parts: Vec<ResultPart>,
+    processor: &Processor,
+    limits: &ProtocolOptions,
+) -> Result<Vec<Content>, String> {
+    let found = parts
+        .iter()
+        .filter(|part| matches!(part, ResultPart::Image(_)))
+        .count();
+    if found > limits.max_result_images {
+        return Err(format!(
+            "the result has {found} images, at most {} are allowed",
+            limits.max_result_images
+        ));
+    }
+    let mut body: Vec<Content> = Vec::with_capacity(parts.len());
+    for part in parts {
+        match part {
+            ResultPart::Text(text) => match body.last_mut() {
+                Some(Content::Text(last)) => last.push_str(&text),
+                _ => body.push(Content::Text(text)),
+            },
+            ResultPart::Image(file) => body.push(decode(file, processor, limits)?),
+        }
+    }
+    if let Some(Content::Text(first)) = body.first_mut() {
+        *first = first.trim_start().to_owned();
+    }
+    if let Some(Content::Text(last)) = body.last_mut() {
+        *last = last.trim_end().to_owned();
+    }
+    Ok(body)
+}
+
+fn decode(
+    file: ImageBytes,
+    processor: &Processor,
+    limits: &ProtocolOptions,
+) -> Result<Content, String> {
+    let unreadable = |error: &dyn std::fmt::Display| format!("an image cannot be read: {error}");
+    let reader = || {
+        image::ImageReader::new(Cursor::new(&file.bytes))
+            .with_guessed_format()
+            .map_err(|error| unreadable(&error))
+    };
+    // The size stands in the header: a bomb is refused before it is unpacked.
+    let (width, height) = reader()?
+        .into_dimensions()
+        .map_err(|error| unreadable(&error))?;
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > limits.max_image_pixels {
+        return Err(format!(
+            "an image has {width}x{height} pixels, at most {} are allowed",
+            limits.max_image_pixels
+        ));
+    }
+    let decoded = reader()?.decode().map_err(|error| unreadable(&error))?;
+    let input = processor
+        .process_image(&decoded)
+        .map_err(|error| unreadable(&error))?;
+    let digest = image_digest(&file.bytes);
+    Ok(Content::Image {
+        input: Arc::new(input),
+        file,
+        digest,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_texts_are_one_short_line() {
+        assert_eq!(short("a\nb"), "a");
+        assert_eq!(short(""), "");
+        let long = short(&"é".repeat(1000));
+        assert_eq!(long.chars().count(), MAX_ERROR_CHARS + 1);
+    }
+
+    #[test]
+    fn media_types_come_from_the_bytes() {
+        assert_eq!(media_type(b"\x89PNG\r\n\x1a\n"), "image/png");
+        assert_eq!(media_type(b"\xff\xd8\xff\xe0"), "image/jpeg");
+        assert_eq!(media_type(b"nothing"), "application/octet-stream");
+    }
+}
