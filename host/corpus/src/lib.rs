@@ -1,42 +1,32 @@
 //! Embedded retrieval: a text index (BM25) and an image index, built from documents.
+//!
+//! ```
+//! use mmhost_corpus::{Corpus, CorpusOptions, Document};
+//! let page = Document { id: "chad".into(), title: "Capital of Chad".into(), text: "The capital of Chad is N'Djamena.".into(), url: String::new(), image: None };
+//! let corpus = Corpus::build(vec![page], &CorpusOptions::default())?;
+//! assert_eq!(corpus.search_text("What is the capital of Chad?", 1)?[0].document.id, "chad");
+//! # Ok::<(), mmhost_corpus::Error>(())
+//! ```
+//!
+//! A [`Document`] is a page of text, an image with its title, or both. [`Corpus::build`] indexes documents in memory; [`Corpus::open`] reads a
+//! folder and keeps the indexes on disk beside it, keyed by a digest of the folder's content. Searches take `&self` and run concurrently; equal queries
+//! give equal results, in the same order, on every run.
+//!
+//! - `text`: BM25 by tantivy over title and text;
+//! - `features`: what an image is reduced to;
+//! - `images`: nearest features, exhaustively in a small corpus, by a navigable small-world graph in a large one;
+//! - `folder`: the format of a corpus folder;
+//! - [`decode_image`], [`encode_png`] and [`thumbnail`]: images in and out, with limits that hostile files cannot exceed.
 
-use std::path::Path;
-use std::sync::Arc;
+mod corpus;
+mod error;
+mod features;
+mod folder;
+mod images;
+mod pixels;
+mod text;
 
-/// Error of this crate. TODO(corpus): thiserror enum.
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
-/// Result of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
-
-/// A page: text, and maybe an image.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Document { /// unique id
-    pub id: String, /// title
-    pub title: String, /// body
-    pub text: String, /// link
-    pub url: String, /// encoded image that this page is about
-    #[serde(skip)] pub image: Option<Arc<[u8]>> }
-
-/// A hit.
-#[derive(Debug, Clone)]
-pub struct Hit { /// the document
-    pub document: Arc<Document>, /// BM25 score or cosine similarity
-    pub score: f32, /// encoded thumbnail (image search), PNG
-    pub thumbnail: Option<Arc<[u8]>> }
-
-/// Documents with their indexes.
-pub struct Corpus {}
-impl Corpus {
-    /// Indexes documents in memory.
-    pub fn build(documents: Vec<Document>, options: &CorpusOptions) -> Result<Self> { todo!() }
-    /// Reads `documents.jsonl` (image paths relative to the folder) and indexes it, keeping the indexes on disk beside it.
-    pub fn open(dir: &Path) -> Result<Self> { todo!() }
-    /// Best `k` pages for a query.
-    pub fn search_text(&self, query: &str, k: usize) -> Result<Vec<Hit>> { todo!() }
-    /// The `k` most similar images.
-    pub fn search_image(&self, encoded: &[u8], k: usize) -> Result<Vec<Hit>> { todo!() }
-}
-/// How to build a corpus.
-#[derive(Debug, Clone)]
-pub struct CorpusOptions { /// longer side of thumbnails, pixels
-    pub thumbnail_size: u32 }
+pub use corpus::{Corpus, CorpusOptions, Document, Hit};
+pub use error::{Error, Result};
+pub use folder::write_folder;
+pub use pixels::{ImageProblem, decode_image, encode_png, media_type, thumbnail};
