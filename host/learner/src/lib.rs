@@ -1,20 +1,56 @@
 //! The learner: advantages, GRPO and supervised losses, AdamW, schedules, checkpoints of the optimiser.
 //!
 //! It takes token sequences with a mask of what is trained, and knows nothing of tools or turns.
+//!
+//! # The way of a step
+//!
+//! 1. Every sequence is checked ([`Violation`] lists the rules) and cut down to what its targets depend on.
+//! 2. Sequences are packed into micro-batches by token budget, without padding, and shared over worker threads.
+//! 3. A worker runs the network on a micro-batch and gets one log-probability per target. The loss and its derivative by each of these are
+//!    closed formulas in `f64`; the backward pass starts from that derivative.
+//! 4. Gradients are summed in `f32` in the order of the plan, so that no number depends on timing, nor, but for the
+//!    rounding of another plan, on the number of workers.
+//! 5. Loss and gradients are checked to be finite, clipped by global norm, and AdamW moves the weights in place: networks over the same
+//!    [`Weights`](mmhost_model::Weights) see the update.
 
+mod advantage;
+mod batch;
+mod checkpoint;
+mod error;
+mod gradients;
+mod grpo;
+mod invariants;
+mod loss;
+mod optimiser;
+mod options;
+mod schedule;
+mod sft;
+mod shard;
+#[cfg(test)]
+mod tests;
+
+pub use advantage::{GroupAdvantages, group_advantages};
+pub use error::{Error, Result, Violation};
+pub use grpo::StepReport;
+pub use options::{GrpoOptions, Normalisation, OptimiserOptions};
+pub use schedule::{Schedule, learning_rate};
+
+use batch::MicroBatch;
+use candle_core::Tensor;
+use gradients::Gradients;
 use mmhost_model::{Qwen2_5Vl, Segment, Weights};
+use optimiser::AdamW;
+use shard::Workers;
 use std::path::Path;
-
-/// Error of this crate. TODO(learner): thiserror enum.
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
-/// Result of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
 
 /// A supervised example: `mask[i]` says that token `i` is a target (predicted from the tokens before it).
 #[derive(Debug, Clone)]
-pub struct Example { /// tokens and images
-    pub segment: Segment, /// `[T]`
-    pub mask: Vec<bool> }
+pub struct Example {
+    /// Tokens and images.
+    pub segment: Segment,
+    /// `[T]`, false at the first token and at image tokens.
+    pub mask: Vec<bool>,
+}
 
 /// One episode as the learner sees it.
 #[derive(Debug, Clone)]
@@ -34,79 +70,89 @@ pub struct Trajectory {
 /// Episodes of one sample that share a baseline.
 pub type Group = Vec<Trajectory>;
 
-/// GRPO settings (FACTS §1).
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GrpoOptions {
-    /// Clipping range ε of the ratio.
-    pub clip: f32,
-    /// Weight β of the k3 KL to the reference; 0 switches it off (no reference forward).
-    pub kl: f32,
-    /// `token` (mean over all tokens) or `sequence` (mean per sequence, then over sequences).
-    pub normalisation: Normalisation,
-    /// Updates per batch of rollouts.
-    pub updates_per_batch: usize,
-    /// Sampling temperature of the rollouts.
-    pub temperature: f32,
-}
-/// How the loss is averaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Normalisation { /// mean over tokens (the reference script)
-    Token, /// mean per sequence, then over sequences (the paper's formula)
-    Sequence }
-
-/// Optimiser settings.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OptimiserOptions { /// peak learning rate
-    pub learning_rate: f64, /// first moment decay
-    pub beta1: f64, /// second moment decay
-    pub beta2: f64, /// ε
-    pub eps: f64, /// decoupled decay
-    pub weight_decay: f64, /// global norm above which gradients are scaled down; 0 is off
-    pub max_grad_norm: f64, /// schedule
-    pub schedule: Schedule, /// steps of linear warm-up
-    pub warmup_steps: usize, /// steps in all (for the decay)
-    pub total_steps: usize, /// final learning rate as a share of the peak
-    pub final_share: f64 }
-/// Learning-rate schedule after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Schedule { /// constant
-    Constant, /// linear decay
-    Linear, /// cosine decay
-    Cosine }
-
-/// What one GRPO step measured.
-#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub struct StepReport {
-    /// Loss of the first update.
-    pub loss: f64, /// k3 KL to the reference per token
-    pub kl: f64, /// entropy per sampled token (nats)
-    pub entropy: f64, /// share of tokens whose ratio was clipped
-    pub clip_share: f64, /// global gradient norm before clipping
-    pub grad_norm: f64, /// learning rate used
-    pub learning_rate: f64, /// groups with zero variance, skipped
-    pub groups_skipped: usize, /// episodes masked
-    pub episodes_masked: usize, /// sampled tokens trained on
-    pub tokens: usize, /// largest |rollout − learner| log-probability
-    pub logprob_diff_max: f64, /// mean of the same
-    pub logprob_diff_mean: f64 }
-
 /// Trains one set of weights.
-pub struct Learner {}
+pub struct Learner {
+    model: Qwen2_5Vl,
+    optimiser: AdamW,
+    gradients: Gradients,
+    workers: Workers,
+    token_budget: usize,
+    steps: usize,
+}
+
 impl Learner {
-    /// `workers` threads share each batch; micro-batches hold at most `token_budget` tokens.
-    pub fn new(model: Qwen2_5Vl, weights: &Weights, optimiser: OptimiserOptions, workers: usize, token_budget: usize) -> Result<Self> { todo!() }
-    /// One GRPO step; `reference` is needed when `kl > 0`.
-    pub fn grpo_step(&mut self, groups: &[Group], options: &GrpoOptions, reference: Option<&Qwen2_5Vl>) -> Result<StepReport> { todo!() }
-    /// One supervised step (mean over target tokens); returns the loss.
-    pub fn sft_step(&mut self, batch: &[Example]) -> Result<f64> { todo!() }
-    /// Steps taken.
-    pub fn steps(&self) -> usize { todo!() }
-    /// Writes optimiser state (`optimiser.safetensors`, `learner.json`) into `dir`.
-    pub fn save(&self, dir: &Path) -> Result<()> { todo!() }
-    /// Restores it.
-    pub fn restore(&mut self, dir: &Path) -> Result<()> { todo!() }
+    /// `workers` threads share each batch; micro-batches hold at most `token_budget` tokens, unless a single sequence is longer.
+    ///
+    /// `model` is [`Qwen2_5Vl::new`] over `weights`, which are trained in place. Memory grows with `workers · token_budget`; small
+    /// micro-batches (about a thousand tokens) suit the caches of a CPU.
+    pub fn new(model: Qwen2_5Vl, weights: &Weights, optimiser: OptimiserOptions, workers: usize, token_budget: usize) -> Result<Self> {
+        optimiser.validate()?;
+        for (field, value) in [("workers", workers), ("token_budget", token_budget)] {
+            if value == 0 {
+                return Err(Error::Option { field, found: "0".into(), expected: "at least 1" });
+            }
+        }
+        let optimiser = AdamW::new(weights.vars(), optimiser)?;
+        let gradients = Gradients::new(optimiser.vars().map(|var| var.elem_count()));
+        Ok(Self { model, optimiser, gradients, workers: Workers::new(workers)?, token_budget, steps: 0 })
+    }
+
+    /// Steps taken: calls of [`Learner::grpo_step`] and [`Learner::sft_step`] that succeeded. The learning-rate schedule counts these.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// The learning rate of the next step.
+    pub fn learning_rate(&self) -> f64 {
+        learning_rate(&self.optimiser.options, self.steps)
+    }
+
+    /// Writes optimiser state (`optimiser.safetensors`, `learner.json`) into `dir`, which exists. Each file is complete under its name or
+    /// absent, and on disk when this returns. The weights are the model folder's to save.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        checkpoint::save(dir, &self.optimiser, self.steps)
+    }
+
+    /// Restores what [`Learner::save`] wrote: with the weights of the same moment, training goes on bit for bit as if it had never
+    /// stopped. On an error nothing has changed. The settings given to [`Learner::new`] stay in force.
+    pub fn restore(&mut self, dir: &Path) -> Result<()> {
+        self.steps = checkpoint::restore(dir, &mut self.optimiser)?;
+        Ok(())
+    }
+
+    /// Forward and backward of all micro-batches; the gradients are left in `self.gradients`.
+    ///
+    /// `loss` takes a micro-batch's index and the log-probabilities of its targets, appends the loss's derivative by each of them,
+    /// and returns one `R` per member, which `each` gets with the member's index in the batch.
+    fn backpropagate<R: Send>(
+        &mut self,
+        batches: &[MicroBatch],
+        temperature: f32,
+        loss: impl Fn(usize, &[f32], &mut Vec<f32>) -> Result<Vec<R>> + Sync,
+        mut each: impl FnMut(usize, R) + Send,
+    ) -> Result<()> {
+        let Self { model, optimiser, gradients, workers, .. } = self;
+        gradients.clear();
+        let work = |batch: usize| {
+            let logprobs = batches[batch].logprobs(model, temperature)?;
+            let mut slopes = Vec::with_capacity(logprobs.elem_count());
+            let results = loss(batch, &logprobs.to_vec1::<f32>()?, &mut slopes)?;
+            // The derivative of Σ slope · logprob by each log-probability is its slope.
+            let slopes = Tensor::from_vec(slopes, logprobs.shape(), logprobs.device())?;
+            let store = (logprobs * slopes)?.sum_all()?.backward()?;
+            Ok((batch, results, store))
+        };
+        workers.run(batches.len(), work, |(batch, results, store)| {
+            for ((index, _), result) in batches[batch].members.iter().zip(results) {
+                each(*index, result);
+            }
+            gradients.add(optimiser.vars(), store)
+        })
+    }
+
+    /// Moves the weights by the gradients at hand; returns the gradient norm before clipping.
+    fn update(&mut self) -> Result<f64> {
+        let rate = self.learning_rate();
+        self.optimiser.update(&self.gradients, rate, self.steps)
+    }
 }
