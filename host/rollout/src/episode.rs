@@ -157,11 +157,7 @@ impl Episode {
             calls: self
                 .calls
                 .iter()
-                .map(|call| CallView {
-                    tool: call.tool.clone(),
-                    argument: call.argument.clone(),
-                    ok: call.ok,
-                })
+                .map(|call| CallView { tool: call.tool.clone(), argument: call.argument.clone(), ok: call.ok })
                 .collect(),
             ending: self.ending.name().to_owned(),
         }
@@ -174,18 +170,12 @@ impl Episode {
     pub fn training_view(&self) -> Result<TrainingView> {
         if self.images.len() != self.image_digests.len() {
             return Err(Error::Invariant {
-                violation: crate::Violation::ImagesMissing {
-                    found: self.images.len(),
-                    expected: self.image_digests.len(),
-                },
+                violation: crate::Violation::ImagesMissing { found: self.images.len(), expected: self.image_digests.len() },
                 episode: Box::new(self.clone()),
             });
         }
         Ok(TrainingView {
-            segment: Segment {
-                tokens: self.tokens.clone(),
-                images: self.images.clone(),
-            },
+            segment: Segment { tokens: self.tokens.clone(), images: self.images.clone() },
             mask: self.mask.clone(),
             logprobs: self.logprobs.clone(),
             reward: self.total_reward(),
@@ -203,10 +193,7 @@ impl Episode {
     /// A named component of the reward, e.g. `accuracy`.
     pub fn reward_component(&self, name: &str) -> Option<f64> {
         match &self.reward {
-            Some(Verdict::Scored { components, .. }) => components
-                .iter()
-                .find(|(component, _)| component == name)
-                .map(|(_, value)| *value),
+            Some(Verdict::Scored { components, .. }) => components.iter().find(|(component, _)| component == name).map(|(_, value)| *value),
             Some(Verdict::Abstained(_)) | None => None,
         }
     }
@@ -242,16 +229,9 @@ impl Task {
     pub fn prepare(sample: Arc<mmhost_data::Sample>, processor: &Processor) -> Result<Self> {
         let mut images = Vec::with_capacity(sample.images.len());
         for (index, file) in sample.images.iter().enumerate() {
-            let failed = |reason: String| Error::SampleImage {
-                sample: sample.id.clone(),
-                index,
-                reason,
-            };
-            let decoded =
-                image::load_from_memory(&file.bytes).map_err(|error| failed(error.to_string()))?;
-            let input = processor
-                .process_image(&decoded)
-                .map_err(|error| failed(error.to_string()))?;
+            let failed = |reason: String| Error::SampleImage { sample: sample.id.clone(), index, reason };
+            let decoded = mmhost_model::decode_image(&file.bytes).map_err(|error| failed(error.to_string()))?;
+            let input = processor.process_image(&decoded).map_err(|error| failed(error.to_string()))?;
             images.push(Arc::new(input));
         }
         Ok(Self { sample, images })

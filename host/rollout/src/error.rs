@@ -31,9 +31,7 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The prompt alone does not fit into an episode.
-    #[error(
-        "{group}: the prompt has {found} tokens, but max_episode_tokens is {limit}; raise it, or use smaller images"
-    )]
+    #[error("{group}: the prompt has {found} tokens, but max_episode_tokens is {limit}; raise it, or use smaller images")]
     PromptTooLong {
         /// The group.
         group: String,

@@ -92,9 +92,7 @@ pub(crate) struct Witness {
 impl Witness {
     /// The engine now reads `tokens`.
     pub(crate) fn handed_over(&mut self, tokens: &[u32]) {
-        self.hash = tokens[self.hashed.min(tokens.len())..]
-            .iter()
-            .fold(self.hash, |hash, token| absorb(hash, *token));
+        self.hash = tokens[self.hashed.min(tokens.len())..].iter().fold(self.hash, |hash, token| absorb(hash, *token));
         self.hashed = tokens.len();
         self.prefixes.push((tokens.len(), self.hash));
     }
@@ -111,30 +109,21 @@ impl Witness {
     pub(crate) fn check(&self, episode: Episode, processor: &Processor) -> Result<Episode> {
         match self.violation(&episode, processor) {
             None => Ok(episode),
-            Some(violation) => Err(Error::Invariant {
-                violation,
-                episode: Box::new(episode),
-            }),
+            Some(violation) => Err(Error::Invariant { violation, episode: Box::new(episode) }),
         }
     }
 
     fn violation(&self, episode: &Episode, processor: &Processor) -> Option<Violation> {
         let tokens = &episode.tokens;
         if episode.mask.len() != tokens.len() {
-            return Some(Violation::MaskLength {
-                found: episode.mask.len(),
-                expected: tokens.len(),
-            });
+            return Some(Violation::MaskLength { found: episode.mask.len(), expected: tokens.len() });
         }
 
         // Prefixes: what the engine read at each hand-over is still what stands in the record.
         let (mut hash, mut hashed) = (0, 0);
         for (prefix, noted) in &self.prefixes {
             let stretch = tokens.get(hashed..*prefix);
-            hash = stretch
-                .unwrap_or(&[])
-                .iter()
-                .fold(hash, |hash, token| absorb(hash, *token));
+            hash = stretch.unwrap_or(&[]).iter().fold(hash, |hash, token| absorb(hash, *token));
             hashed = *prefix;
             if stretch.is_none() || hash != *noted {
                 return Some(Violation::PrefixChanged { prefix: *prefix });
@@ -150,37 +139,23 @@ impl Witness {
             }
         }
         if let Some(index) = (0..tokens.len()).find(|i| expected[*i] != episode.mask[*i]) {
-            return Some(Violation::MaskCoverage {
-                index,
-                masked: episode.mask[index],
-            });
+            return Some(Violation::MaskCoverage { index, masked: episode.mask[index] });
         }
 
         let num_sampled = episode.num_sampled();
         if episode.logprobs.len() != num_sampled {
-            return Some(Violation::LogprobCount {
-                found: episode.logprobs.len(),
-                expected: num_sampled,
-            });
+            return Some(Violation::LogprobCount { found: episode.logprobs.len(), expected: num_sampled });
         }
         // A probability of one may come out a rounding error above zero.
         let bad = |value: &f32| !value.is_finite() || *value > 1e-4;
         if let Some(index) = episode.logprobs.iter().position(bad) {
-            return Some(Violation::LogprobValue {
-                index,
-                value: episode.logprobs[index],
-            });
+            return Some(Violation::LogprobValue { index, value: episode.logprobs[index] });
         }
 
         let mut behind = 0;
         for (turn, record) in episode.turns.iter().enumerate() {
             if record.start < behind || record.end < record.start || record.end > tokens.len() {
-                return Some(Violation::TurnSpan {
-                    turn,
-                    start: record.start,
-                    end: record.end,
-                    tokens: tokens.len(),
-                });
+                return Some(Violation::TurnSpan { turn, start: record.start, end: record.end, tokens: tokens.len() });
             }
             behind = record.end;
         }
@@ -191,22 +166,11 @@ impl Witness {
 /// Image placeholders against image features.
 pub(crate) fn image_violation(episode: &Episode, processor: &Processor) -> Option<Violation> {
     if episode.images.len() != episode.image_digests.len() {
-        return Some(Violation::ImagesMissing {
-            found: episode.images.len(),
-            expected: episode.image_digests.len(),
-        });
+        return Some(Violation::ImagesMissing { found: episode.images.len(), expected: episode.image_digests.len() });
     }
     let pad = processor.tokenizer.token_id(crate::protocol::IMAGE_PAD);
-    let found = episode
-        .tokens
-        .iter()
-        .filter(|id| Some(**id) == pad)
-        .count();
-    let expected = episode
-        .images
-        .iter()
-        .map(|image| image.num_tokens(processor.merge_size()))
-        .sum();
+    let found = episode.tokens.iter().filter(|id| Some(**id) == pad).count();
+    let expected = episode.images.iter().map(|image| image.num_tokens(processor.image_processor().merge_size as u32)).sum();
     (found != expected).then_some(Violation::ImageTokens { found, expected })
 }
 
@@ -215,7 +179,5 @@ fn absorb(hash: u64, token: u32) -> u64 {
     token
         .to_le_bytes()
         .iter()
-        .fold(hash ^ 0xCBF2_9CE4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
-        })
+        .fold(hash ^ 0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3))
 }

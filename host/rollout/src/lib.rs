@@ -29,9 +29,7 @@ pub use error::{Error, Result};
 pub use invariants::Violation;
 pub use parse::{Malformed, TurnEnding};
 pub use protocol::{Protocol, ProtocolOptions, RagTools};
-pub use record::{
-    EpisodeWriter, StoredEpisodes, TruncatedLine, attach_images, read_dir, read_episodes,
-};
+pub use record::{EpisodeWriter, StoredEpisodes, TruncatedLine, attach_images, read_dir, read_episodes};
 pub use roller::Roller;
 pub use score::{Reward, SCORE_CHUNK, score};
 pub use seed::turn_seed;

@@ -44,10 +44,7 @@ fn yes(condition: bool) -> f64 {
 
 /// A component of the reward over the episodes that have it (abstentions are left out, not counted as 0).
 pub fn component(episodes: &[&Episode], name: &str) -> Tally {
-    episodes
-        .iter()
-        .filter_map(|episode| episode.reward_component(name))
-        .collect()
+    episodes.iter().filter_map(|episode| episode.reward_component(name)).collect()
 }
 
 /// The reward's `accuracy`.
@@ -62,26 +59,17 @@ pub fn format(episodes: &[&Episode]) -> Tally {
 
 /// Total reward over the scored episodes.
 pub fn reward(episodes: &[&Episode]) -> Tally {
-    episodes
-        .iter()
-        .filter_map(|episode| episode.total_reward())
-        .collect()
+    episodes.iter().filter_map(|episode| episode.total_reward()).collect()
 }
 
 /// Tool calls per question.
 pub fn searches_per_question(episodes: &[&Episode]) -> Tally {
-    episodes
-        .iter()
-        .map(|episode| episode.calls.len() as f64)
-        .collect()
+    episodes.iter().map(|episode| episode.calls.len() as f64).collect()
 }
 
 /// Share of episodes that search at all (one of the two published search ratios).
 pub fn share_searching(episodes: &[&Episode]) -> Tally {
-    episodes
-        .iter()
-        .map(|episode| yes(!episode.calls.is_empty()))
-        .collect()
+    episodes.iter().map(|episode| yes(!episode.calls.is_empty())).collect()
 }
 
 /// Calls made over calls allowed (the other published search ratio), per episode; 0 where none are allowed.
@@ -97,18 +85,12 @@ pub fn calls_over_allowed(episodes: &[&Episode]) -> Tally {
 
 /// Share of episodes that called the tool of this name, e.g. the image-search ratio with `image-search`.
 pub fn tool_ratio(episodes: &[&Episode], tool: &str) -> Tally {
-    episodes
-        .iter()
-        .map(|episode| yes(episode.calls.iter().any(|call| call.tool == tool)))
-        .collect()
+    episodes.iter().map(|episode| yes(episode.calls.iter().any(|call| call.tool == tool))).collect()
 }
 
 /// Sampled tokens per episode.
 pub fn sampled_tokens(episodes: &[&Episode]) -> Tally {
-    episodes
-        .iter()
-        .map(|episode| episode.num_sampled() as f64)
-        .collect()
+    episodes.iter().map(|episode| episode.num_sampled() as f64).collect()
 }
 
 /// Episodes per way of ending, by name.
@@ -159,24 +141,14 @@ pub struct Measures {
 pub fn measure(episodes: &[&Episode], tools: &[&str]) -> Measures {
     Measures {
         n: episodes.len(),
-        unscored: episodes
-            .iter()
-            .filter(|episode| episode.total_reward().is_none())
-            .count(),
+        unscored: episodes.iter().filter(|episode| episode.total_reward().is_none()).count(),
         accuracy: accuracy(episodes),
         format: format(episodes),
         reward: reward(episodes),
         searches_per_question: searches_per_question(episodes),
         share_searching: share_searching(episodes),
         calls_over_allowed: calls_over_allowed(episodes),
-        failed_calls: episodes
-            .iter()
-            .flat_map(|episode| &episode.calls)
-            .map(|call| yes(!call.ok))
-            .collect(),
-        tool_ratios: tools
-            .iter()
-            .map(|tool| ((*tool).to_owned(), tool_ratio(episodes, tool)))
-            .collect(),
+        failed_calls: episodes.iter().flat_map(|episode| &episode.calls).map(|call| yes(!call.ok)).collect(),
+        tool_ratios: tools.iter().map(|tool| ((*tool).to_owned(), tool_ratio(episodes, tool))).collect(),
     }
 }

@@ -90,22 +90,17 @@ impl Protocol {
                 ""
             }
             Some(close) => {
-                let body = text
-                    .strip_suffix(close.as_str())
-                    .ok_or(Malformed::NotAtEnd)?;
+                let body = text.strip_suffix(close.as_str()).ok_or(Malformed::NotAtEnd)?;
                 let (_, content) = body.split_once(open.as_str()).ok_or(Malformed::Unclosed)?;
                 content.trim()
             }
         };
         match tool {
             None => Ok(TurnEnding::Answer(content.to_owned())),
-            Some(_) if self.offered(workflow).is_empty() => Err(Malformed::NotOffered),
+            Some(_) if workflow == Workflow::Direct => Err(Malformed::NotOffered),
             Some(tool) => match self.tools()[tool].call {
                 CallForm::Json(_) => self.parse_json(content),
-                CallForm::Literal(_) | CallForm::Tag(_) => Ok(TurnEnding::Call {
-                    tool,
-                    argument: content.to_owned(),
-                }),
+                CallForm::Literal(_) | CallForm::Tag(_) => Ok(TurnEnding::Call { tool, argument: content.to_owned() }),
             },
         }
     }
@@ -119,18 +114,12 @@ impl Protocol {
         let Some(name) = call.get("name").and_then(|name| name.as_str()) else {
             return refuse(format!("no `name` between {} and {}", TOOL_CALL.0, TOOL_CALL.1));
         };
-        let tool = self
-            .tools()
-            .iter()
-            .position(|tool| tool.name == name && matches!(tool.call, CallForm::Json(_)));
+        let tool = self.tools().iter().position(|tool| tool.name == name && matches!(tool.call, CallForm::Json(_)));
         let Some(tool) = tool else {
             return refuse(format!("no tool is named {name:?}"));
         };
         match call.get("arguments") {
-            Some(arguments @ serde_json::Value::Object(_)) => Ok(TurnEnding::Call {
-                tool,
-                argument: arguments.to_string(),
-            }),
+            Some(arguments @ serde_json::Value::Object(_)) => Ok(TurnEnding::Call { tool, argument: arguments.to_string() }),
             _ => refuse("`arguments` is not an object".into()),
         }
     }
@@ -164,29 +153,17 @@ mod tests {
     }
 
     fn call(tool: usize, argument: &str) -> Result<TurnEnding, Malformed> {
-        Ok(TurnEnding::Call {
-            tool,
-            argument: argument.into(),
-        })
+        Ok(TurnEnding::Call { tool, argument: argument.into() })
     }
 
     #[test]
     fn each_legal_ending_is_read() {
         let read = |text: &str| protocol().parse(Workflow::OnDemand, text);
         assert_eq!(read("<reason>r</reason><search><img></search>"), call(0, ""));
-        assert_eq!(
-            read("<reason>r</reason><text_search> capital of Chad </text_search>\n "),
-            call(1, "capital of Chad")
-        );
-        assert_eq!(
-            read("<answer>N'Djamena</answer>"),
-            Ok(TurnEnding::Answer("N'Djamena".into()))
-        );
+        assert_eq!(read("<reason>r</reason><text_search> capital of Chad </text_search>\n "), call(1, "capital of Chad"));
+        assert_eq!(read("<answer>N'Djamena</answer>"), Ok(TurnEnding::Answer("N'Djamena".into())));
         assert_eq!(read("<answer></answer>"), Ok(TurnEnding::Answer(String::new())));
-        assert_eq!(
-            read(r#"x<tool_call>{"name": "clock", "arguments": {"zone": "UTC"}}</tool_call>"#),
-            call(3, r#"{"zone":"UTC"}"#)
-        );
+        assert_eq!(read(r#"x<tool_call>{"name": "clock", "arguments": {"zone": "UTC"}}</tool_call>"#), call(3, r#"{"zone":"UTC"}"#));
     }
 
     #[test]
@@ -228,10 +205,7 @@ mod tests {
     fn direct_offers_no_tools() {
         let read = |text: &str| protocol().parse(Workflow::Direct, text);
         assert_eq!(read("<text_search>a</text_search>"), Err(Malformed::NotOffered));
-        assert_eq!(
-            read("<search><img></search><answer>x</answer>"),
-            Err(Malformed::Several)
-        );
+        assert_eq!(read("<search><img></search><answer>x</answer>"), Err(Malformed::Several));
         assert_eq!(read("<answer>x</answer>"), Ok(TurnEnding::Answer("x".into())));
     }
 
@@ -239,17 +213,32 @@ mod tests {
     #[test]
     fn whatever_is_accepted_has_one_ending_at_its_end() {
         let pieces = [
-            "<reason>", "</reason>", "<search><img></search>", "<text_search>", "</text_search>",
-            "<answer>", "</answer>", "<tool_call>", "</tool_call>", " ", "\n", "x", "é", "<", "</", "<search>",
-            r#"{"name":"calc","arguments":{}}"#, "<information>", "</information>", "<|im_end|>",
+            "<reason>",
+            "</reason>",
+            "<search><img></search>",
+            "<text_search>",
+            "</text_search>",
+            "<answer>",
+            "</answer>",
+            "<tool_call>",
+            "</tool_call>",
+            " ",
+            "\n",
+            "x",
+            "é",
+            "<",
+            "</",
+            "<search>",
+            r#"{"name":"calc","arguments":{}}"#,
+            "<information>",
+            "</information>",
+            "<|im_end|>",
         ];
         let protocol = protocol();
         let mut accepted = 0;
         for case in 0..60_000_u64 {
             let length = crate::turn_seed(case, 0, 0, 0, 0) % 7;
-            let text: String = (0..length)
-                .map(|i| pieces[crate::turn_seed(case, 1, i as usize, 0, 0) as usize % pieces.len()])
-                .collect();
+            let text: String = (0..length).map(|i| pieces[crate::turn_seed(case, 1, i as usize, 0, 0) as usize % pieces.len()]).collect();
             let Ok(ending) = protocol.parse(Workflow::OnDemand, &text) else {
                 continue;
             };

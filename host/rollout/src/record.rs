@@ -48,13 +48,7 @@ impl EpisodeWriter {
         let images = dir.join(IMAGES);
         fs::create_dir_all(&images).map_err(io("create", &images))?;
         let path = dir.join(format!("{name}.jsonl"));
-        let file = fs::OpenOptions::new()
-            .create(true)
-            .append(keep)
-            .write(true)
-            .truncate(!keep)
-            .open(&path)
-            .map_err(io("open", &path))?;
+        let file = fs::OpenOptions::new().create(true).append(keep).write(true).truncate(!keep).open(&path).map_err(io("open", &path))?;
         if keep {
             let bytes = fs::read(&path).map_err(io("read", &path))?;
             let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
@@ -63,12 +57,7 @@ impl EpisodeWriter {
                 file.set_len(whole as u64).map_err(io("cut", &path))?;
             }
         }
-        Ok(Self {
-            path,
-            images,
-            file: BufWriter::new(file),
-            stored: HashSet::new(),
-        })
+        Ok(Self { path, images, file: BufWriter::new(file), stored: HashSet::new() })
     }
 
     /// The file being written.
@@ -86,9 +75,7 @@ impl EpisodeWriter {
                 store_image(&self.images, digest, file)?;
             }
         }
-        let mut line = serde_json::to_vec(episode)
-            .map_err(std::io::Error::other)
-            .map_err(io("write", &self.path))?;
+        let mut line = serde_json::to_vec(episode).map_err(std::io::Error::other).map_err(io("write", &self.path))?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(io("write", &self.path))
     }
@@ -99,10 +86,7 @@ impl EpisodeWriter {
     /// When the disk refuses.
     pub fn sync(&mut self) -> Result<()> {
         self.file.flush().map_err(io("write", &self.path))?;
-        self.file
-            .get_ref()
-            .sync_all()
-            .map_err(io("sync", &self.path))
+        self.file.get_ref().sync_all().map_err(io("sync", &self.path))
     }
 }
 
@@ -145,13 +129,7 @@ pub struct TruncatedLine {
 
 impl std::fmt::Display for TruncatedLine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} line {} is truncated ({} bytes) and was left out",
-            self.path.display(),
-            self.line,
-            self.bytes
-        )
+        write!(f, "{} line {} is truncated ({} bytes) and was left out", self.path.display(), self.line, self.bytes)
     }
 }
 
@@ -174,11 +152,7 @@ pub fn read_episodes(path: &Path) -> Result<StoredEpisodes> {
     for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let line_number = index + 1;
         let Some(whole) = line.strip_suffix(b"\n") else {
-            stored.truncated.push(TruncatedLine {
-                path: path.to_owned(),
-                line: line_number,
-                bytes: line.len(),
-            });
+            stored.truncated.push(TruncatedLine { path: path.to_owned(), line: line_number, bytes: line.len() });
             break;
         };
         if whole.trim_ascii().is_empty() {
@@ -229,13 +203,11 @@ pub fn attach_images(dir: &Path, episodes: &mut [Episode], processor: &Processor
         let mut files = Vec::with_capacity(episode.image_digests.len());
         for digest in &episode.image_digests {
             if !at_hand.contains_key(digest) {
-                let loaded = load_image(&dir, digest, processor).map_err(|reason| {
-                    Error::StoredImage {
-                        episode: episode.id.clone(),
-                        digest: digest.clone(),
-                        dir: dir.clone(),
-                        reason,
-                    }
+                let loaded = load_image(&dir, digest, processor).map_err(|reason| Error::StoredImage {
+                    episode: episode.id.clone(),
+                    digest: digest.clone(),
+                    dir: dir.clone(),
+                    reason,
                 })?;
                 at_hand.insert(digest.clone(), loaded);
             }
@@ -246,10 +218,7 @@ pub fn attach_images(dir: &Path, episodes: &mut [Episode], processor: &Processor
         episode.images = inputs;
         episode.image_files = files;
         if let Some(violation) = crate::invariants::image_violation(episode, processor) {
-            return Err(Error::Invariant {
-                violation,
-                episode: Box::new(episode.clone()),
-            });
+            return Err(Error::Invariant { violation, episode: Box::new(episode.clone()) });
         }
     }
     Ok(())
@@ -257,11 +226,7 @@ pub fn attach_images(dir: &Path, episodes: &mut [Episode], processor: &Processor
 
 type LoadedImage = (Arc<mmhost_model::ImageInput>, ImageBytes);
 
-fn load_image(
-    dir: &Path,
-    digest: &str,
-    processor: &Processor,
-) -> std::result::Result<LoadedImage, String> {
+fn load_image(dir: &Path, digest: &str, processor: &Processor) -> std::result::Result<LoadedImage, String> {
     // A digest names a file: anything else than hex digits could leave the folder.
     if digest.is_empty() || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err("this is no digest".into());
@@ -275,22 +240,13 @@ fn load_image(
     if image_digest(&bytes) != digest {
         return Err("the file's digest is another; it was changed".into());
     }
-    let decoded = image::load_from_memory(&bytes).map_err(|error| error.to_string())?;
-    let input = processor
-        .process_image(&decoded)
-        .map_err(|error| error.to_string())?;
-    let file = ImageBytes {
-        media_type: crate::tools::media_type(&bytes).to_owned(),
-        bytes: bytes.into(),
-    };
+    let decoded = mmhost_model::decode_image(&bytes).map_err(|error| error.to_string())?;
+    let input = processor.process_image(&decoded).map_err(|error| error.to_string())?;
+    let file = ImageBytes { media_type: crate::tools::media_type(&bytes).to_owned(), bytes: bytes.into() };
     Ok((Arc::new(input), file))
 }
 
 /// Turns a system error into one that says which file and what was being done.
 fn io(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Error {
-    move |source| Error::Io {
-        path: path.to_owned(),
-        action,
-        source,
-    }
+    move |source| Error::Io { path: path.to_owned(), action, source }
 }

@@ -3,9 +3,7 @@
 use crate::protocol::IMAGE_PAD;
 use crate::rollout::{OpenSequence, Rollout};
 use crate::tools::{CallBook, image_digest, media_type};
-use crate::{
-    Ending, Episode, Error, Protocol, ProtocolOptions, Result, Task, Tool, Workflow,
-};
+use crate::{Ending, Episode, Error, Protocol, ProtocolOptions, Result, Task, Tool, Workflow};
 use mmhost_engine::Engine;
 use mmhost_model::{Processor, Segment};
 use mmhost_plugins::ImageBytes;
@@ -54,12 +52,7 @@ impl Roller {
     ///
     /// # Errors
     /// When tools and options do not fit together ([`Protocol::new`]) or the processor knows no end-of-turn token.
-    pub fn new(
-        engine: Arc<dyn Engine>,
-        processor: Processor,
-        tools: Vec<Arc<dyn Tool>>,
-        protocol: ProtocolOptions,
-    ) -> Result<Self> {
+    pub fn new(engine: Arc<dyn Engine>, processor: Processor, tools: Vec<Arc<dyn Tool>>, protocol: ProtocolOptions) -> Result<Self> {
         let specs = tools.iter().map(|tool| tool.spec().clone()).collect();
         let protocol = Protocol::new(protocol, specs)?;
         let ids = |names: &[&str]| -> Vec<u32> {
@@ -79,16 +72,13 @@ impl Roller {
             placeholders: ids(&PLACEHOLDERS),
             control,
             end_of_turn,
-            merge_size: processor.merge_size(),
+            merge_size: processor.image_processor().merge_size as u32,
             engine,
             processor,
             tools: tools.into(),
             protocol,
         };
-        Ok(Self {
-            shared: Arc::new(shared),
-            max_sequences: DEFAULT_MAX_SEQUENCES,
-        })
+        Ok(Self { shared: Arc::new(shared), max_sequences: DEFAULT_MAX_SEQUENCES })
     }
 
     /// Keeps at most this many sequences open in the engine (default 512; at least one group always runs). Results do not
@@ -161,18 +151,11 @@ impl Roller {
 }
 
 fn group_label(label: &str, index: usize) -> String {
-    if label.is_empty() {
-        format!("group={index}")
-    } else {
-        format!("{label}/group={index}")
-    }
+    if label.is_empty() { format!("group={index}") } else { format!("{label}/group={index}") }
 }
 
 fn stopped(episode: &str, error: &JoinError) -> Error {
-    Error::Stopped {
-        episode: episode.to_owned(),
-        reason: error.to_string(),
-    }
+    Error::Stopped { episode: episode.to_owned(), reason: error.to_string() }
 }
 
 /// A group before its prompt has been read.
@@ -219,7 +202,7 @@ impl GroupContext {
             logprobs: Vec::new(),
             turns: Vec::new(),
             calls: Vec::new(),
-            calls_allowed: self.shared.protocol.calls_allowed(self.workflow),
+            calls_allowed: self.shared.protocol.calls_allowed(self.workflow, !self.task.images.is_empty()),
             ending: Ending::Turns,
             reward: None,
             image_digests: self.image_digests.clone(),
@@ -237,21 +220,10 @@ impl GroupJob {
         let (label, rollouts) = (self.label.clone(), self.rollouts);
         let group = Arc::new(self.prepare()?);
         let engine = &group.shared.engine;
-        let sequences = engine
-            .open(group.prompt.clone(), rollouts)
-            .await
-            .map_err(|source| Error::Engine {
-                episode: label.clone(),
-                source,
-            })?;
+        let sequences =
+            engine.open(group.prompt.clone(), rollouts).await.map_err(|source| Error::Engine { episode: label.clone(), source })?;
         // Owned at once, so that none stays open should anything below fail.
-        let sequences: Vec<OpenSequence> = sequences
-            .into_iter()
-            .map(|id| OpenSequence {
-                engine: engine.clone(),
-                id,
-            })
-            .collect();
+        let sequences: Vec<OpenSequence> = sequences.into_iter().map(|id| OpenSequence { engine: engine.clone(), id }).collect();
         if sequences.len() != rollouts {
             let reason = format!("the engine opened {} sequences instead of {rollouts}", sequences.len());
             return Err(Error::Stopped { episode: label, reason });
@@ -277,35 +249,22 @@ impl GroupJob {
         let Self { shared, task, index, workflow, temperature, seed, label, .. } = self;
         let question = &task.sample.question;
         let messages = shared.protocol.prompt(workflow, question, &task.images);
-        let prompt = shared
-            .processor
-            .encode_chat(&messages, true)
-            .map_err(|error| Error::Text {
-                episode: label.clone(),
-                action: "encode the prompt",
-                source: error.into(),
-            })?;
+        let prompt = shared.processor.encode_chat(&messages, true).map_err(|error| Error::Text {
+            episode: label.clone(),
+            action: "encode the prompt",
+            source: error.into(),
+        })?;
         let limit = shared.protocol.options().max_episode_tokens;
         if prompt.tokens.len() >= limit {
-            return Err(Error::PromptTooLong {
-                group: label,
-                found: prompt.tokens.len(),
-                limit,
-            });
+            return Err(Error::PromptTooLong { group: label, found: prompt.tokens.len(), limit });
         }
         let image_files: Vec<ImageBytes> = task
             .sample
             .images
             .iter()
-            .map(|file| ImageBytes {
-                media_type: media_type(&file.bytes).to_owned(),
-                bytes: file.bytes.clone(),
-            })
+            .map(|file| ImageBytes { media_type: media_type(&file.bytes).to_owned(), bytes: file.bytes.clone() })
             .collect();
-        let image_digests = image_files
-            .iter()
-            .map(|file| image_digest(&file.bytes))
-            .collect();
+        let image_digests = image_files.iter().map(|file| image_digest(&file.bytes)).collect();
         let calls = CallBook::new(
             shared.tools.clone(),
             shared.processor.clone(),
@@ -313,19 +272,7 @@ impl GroupJob {
             question.clone(),
             image_files.clone(),
         );
-        Ok(GroupContext {
-            shared,
-            task,
-            index,
-            workflow,
-            temperature,
-            seed,
-            prompt,
-            calls,
-            label,
-            image_files,
-            image_digests,
-        })
+        Ok(GroupContext { shared, task, index, workflow, temperature, seed, prompt, calls, label, image_files, image_digests })
     }
 }
 

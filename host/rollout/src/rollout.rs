@@ -54,14 +54,7 @@ impl Rollout {
         episode.tokens.extend_from_slice(&group.prompt.tokens);
         episode.mask.resize(episode.tokens.len(), false);
         witness.handed_over(&episode.tokens);
-        Self {
-            group,
-            index,
-            sequence,
-            episode,
-            pending: Segment::default(),
-            witness,
-        }
+        Self { group, index, sequence, episode, pending: Segment::default(), witness }
     }
 
     /// Runs to the end.
@@ -176,12 +169,7 @@ impl Rollout {
     /// A forced turn whose ending has content: the reason, the forced opening mark, then the policy's words up to the closing
     /// mark, which is forced when the turn's limit comes first. Gives the words and whether they are closed, or how the
     /// episode ended.
-    async fn forced_tag(
-        &mut self,
-        turn: usize,
-        open: &str,
-        close: &str,
-    ) -> Result<std::result::Result<(String, bool), Ending>> {
+    async fn forced_tag(&mut self, turn: usize, open: &str, close: &str) -> Result<std::result::Result<(String, bool), Ending>> {
         if let Some(ending) = self.reason(turn).await? {
             return Ok(Err(ending));
         }
@@ -225,27 +213,19 @@ impl Rollout {
             .engine
             .generate(self.sequence.id, request)
             .await
-            .map_err(|source| Error::Engine {
-                episode: self.episode.id.clone(),
-                source,
-            })?;
+            .map_err(|source| Error::Engine { episode: self.episode.id.clone(), source })?;
 
         // A sampled image placeholder has no features behind it: the record ends before it.
-        let forbidden = generated
-            .tokens
-            .iter()
-            .position(|id| shared.placeholders.contains(id));
+        let forbidden = generated.tokens.iter().position(|id| shared.placeholders.contains(id));
         let kept = forbidden.unwrap_or(generated.tokens.len());
         let start = self.episode.tokens.len();
         self.episode.tokens.extend_from_slice(&generated.tokens[..kept]);
         self.episode.mask.resize(start + kept, true);
-        self.episode
-            .logprobs
-            .extend(generated.logprobs.iter().take(match forbidden {
-                Some(_) => kept,
-                // All of them, so that one too many is noticed.
-                None => usize::MAX,
-            }));
+        self.episode.logprobs.extend(generated.logprobs.iter().take(match forbidden {
+            Some(_) => kept,
+            // All of them, so that one too many is noticed.
+            None => usize::MAX,
+        }));
         self.witness.sampled(start..start + kept);
         Ok(match generated.finish {
             _ if forbidden.is_some() => Stop::Forbidden,
@@ -259,13 +239,17 @@ impl Rollout {
     async fn call(&mut self, tool: usize, argument: &str) -> Result<bool> {
         let group = self.group.clone();
         let outcome = group.calls.call(tool, argument).await;
-        let (segment, body, result) = self.fit(tool, &outcome)?;
+        let (segment, body, mut result) = self.fit(tool, &outcome)?;
+        // The record says more than the policy is told, where there is more to say.
+        if let Some(fault) = outcome.fault.as_ref().filter(|fault| !result.contains(fault.as_str())) {
+            result.push_str(&format!("\n[{fault}]"));
+        }
         self.episode.calls.push(CallRecord {
             tool: group.shared.protocol.tools()[tool].name.clone(),
             digest: group.shared.tools[tool].digest().to_owned(),
             argument: argument.to_owned(),
             result,
-            ok: outcome.ok,
+            ok: outcome.fault.is_none(),
             elapsed_ms: outcome.elapsed_ms,
             shared: false, // set by the group when all its calls are known
         });
@@ -285,11 +269,7 @@ impl Rollout {
 
     /// The continuation with as much of the result as leaves room for another turn. `None` when even an empty result does not
     /// fit. Also what of the result is in it, and the record's text.
-    fn fit(
-        &self,
-        tool: usize,
-        outcome: &Outcome,
-    ) -> Result<(Option<Segment>, Vec<Content>, String)> {
+    fn fit(&self, tool: usize, outcome: &Outcome) -> Result<(Option<Segment>, Vec<Content>, String)> {
         let options = self.group.shared.protocol.options();
         let reserve = (options.max_turn_tokens / 4).max(1);
         let room = self.room().saturating_sub(reserve);
@@ -370,11 +350,7 @@ impl Rollout {
         let parts: Vec<_> = body.iter().map(Content::part).collect();
         let message = Message {
             role: "user".into(),
-            content: protocol.after_tool(
-                &protocol.tools()[tool],
-                &parts,
-                &self.group.task.sample.question,
-            ),
+            content: protocol.after_tool(&protocol.tools()[tool], &parts, &self.group.task.sample.question),
         };
         let segment = self.group.shared.processor.encode_continuation(&[message]);
         segment.map_err(|error| self.text_error("encode a tool's result", error))
@@ -392,27 +368,17 @@ impl Rollout {
     fn force(&mut self, text: &str) -> Result<()> {
         let tokens = self.group.shared.processor.tokenizer.encode(text);
         let tokens = tokens.map_err(|error| self.text_error("encode a forced ending", error))?;
-        self.append(Segment {
-            tokens,
-            images: Vec::new(),
-        });
+        self.append(Segment { tokens, images: Vec::new() });
         Ok(())
     }
 
     /// Ends a forced turn, unless the policy already did.
     fn end_turn(&mut self) {
         let shared = &self.group.shared;
-        let ended = self
-            .episode
-            .tokens
-            .last()
-            .is_some_and(|last| shared.processor.eos_ids().contains(last));
+        let ended = self.episode.tokens.last().is_some_and(|last| shared.processor.eos_ids().contains(last));
         if !ended {
             let tokens = vec![shared.end_of_turn];
-            self.append(Segment {
-                tokens,
-                images: Vec::new(),
-            });
+            self.append(Segment { tokens, images: Vec::new() });
         }
     }
 
@@ -420,22 +386,14 @@ impl Rollout {
     fn close_turn(&mut self, start: usize) -> Result<String> {
         let end = self.episode.tokens.len();
         let text = self.decode(&self.episode.tokens[start..end])?;
-        self.episode.turns.push(TurnRecord {
-            start,
-            end,
-            text: text.clone(),
-        });
+        self.episode.turns.push(TurnRecord { start, end, text: text.clone() });
         Ok(text)
     }
 
     /// Text of tokens of a turn, end-of-turn tokens left out.
     fn decode(&self, tokens: &[u32]) -> Result<String> {
         let processor = &self.group.shared.processor;
-        let words: Vec<u32> = tokens
-            .iter()
-            .copied()
-            .filter(|id| !processor.eos_ids().contains(id))
-            .collect();
+        let words: Vec<u32> = tokens.iter().copied().filter(|id| !processor.eos_ids().contains(id)).collect();
         let text = processor.tokenizer.decode(&words);
         text.map_err(|error| self.text_error("decode a turn", error))
     }
@@ -446,15 +404,7 @@ impl Rollout {
         limit.saturating_sub(self.episode.tokens.len())
     }
 
-    fn text_error(
-        &self,
-        action: &'static str,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Error {
-        Error::Text {
-            episode: self.episode.id.clone(),
-            action,
-            source: source.into(),
-        }
+    fn text_error(&self, action: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Error::Text { episode: self.episode.id.clone(), action, source: source.into() }
     }
 }

@@ -6,9 +6,7 @@
 pub fn turn_seed(seed: u64, group: usize, rollout: usize, turn: usize, stretch: usize) -> u64 {
     [group, rollout, turn, stretch]
         .into_iter()
-        .fold(mix(seed), |state, part| {
-            mix(state ^ mix((part as u64).wrapping_add(0x9E37_79B9_7F4A_7C15)))
-        })
+        .fold(mix(seed), |state, part| mix(state ^ mix((part as u64).wrapping_add(0x9E37_79B9_7F4A_7C15))))
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea and Flood 2014): a bijection in which every input bit moves every output bit.

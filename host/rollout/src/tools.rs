@@ -4,9 +4,7 @@ use crate::protocol::ProtocolOptions;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use mmhost_model::{ImageInput, Part, Processor};
-use mmhost_plugins::{
-    CallCost, ImageBytes, PluginError, ResultPart, ToolInput, ToolPlugin, ToolSpec,
-};
+use mmhost_plugins::{CallCost, ImageBytes, PluginError, ResultPart, ToolInput, ToolPlugin, ToolSpec};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::io::Cursor;
@@ -22,10 +20,7 @@ pub trait Tool: Send + Sync {
     /// Self-description.
     fn spec(&self) -> &ToolSpec;
     /// One call.
-    async fn call(
-        &self,
-        input: &ToolInput,
-    ) -> Result<(Vec<ResultPart>, CallCost), PluginError>;
+    async fn call(&self, input: &ToolInput) -> Result<(Vec<ResultPart>, CallCost), PluginError>;
     /// Digest of the component behind the tool; empty where there is none.
     fn digest(&self) -> &str {
         ""
@@ -38,10 +33,7 @@ impl Tool for ToolPlugin {
         ToolPlugin::spec(self)
     }
 
-    async fn call(
-        &self,
-        input: &ToolInput,
-    ) -> Result<(Vec<ResultPart>, CallCost), PluginError> {
+    async fn call(&self, input: &ToolInput) -> Result<(Vec<ResultPart>, CallCost), PluginError> {
         ToolPlugin::call(self, input).await
     }
 
@@ -54,11 +46,7 @@ impl Tool for ToolPlugin {
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
     Text(String),
-    Image {
-        input: Arc<ImageInput>,
-        file: ImageBytes,
-        digest: String,
-    },
+    Image { input: Arc<ImageInput>, file: ImageBytes, digest: String },
 }
 
 impl Content {
@@ -84,7 +72,8 @@ pub(crate) fn transcript(body: &[Content]) -> String {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) body: Vec<Content>,
-    pub(crate) ok: bool,
+    /// What went wrong in full, for the record; the policy reads `body`.
+    pub(crate) fault: Option<String>,
     pub(crate) elapsed_ms: f64,
 }
 
@@ -118,14 +107,7 @@ impl CallBook {
         question: String,
         images: Vec<ImageBytes>,
     ) -> Self {
-        Self {
-            tools,
-            processor,
-            limits,
-            question,
-            images,
-            calls: Mutex::new(HashMap::new()),
-        }
+        Self { tools, processor, limits, question, images, calls: Mutex::new(HashMap::new()) }
     }
 
     /// Starts the call, or joins an equal one. The call runs as a task of its own and is aborted when nobody waits any more.
@@ -134,18 +116,9 @@ impl CallBook {
         calls
             .entry((tool, argument.to_owned()))
             .or_insert_with(|| {
-                let input = ToolInput {
-                    argument: argument.to_owned(),
-                    images: self.images.clone(),
-                    question: self.question.clone(),
-                };
+                let input = ToolInput { argument: argument.to_owned(), images: self.images.clone(), question: self.question.clone() };
                 let mut task = tokio::task::JoinSet::new();
-                task.spawn(perform(
-                    self.tools[tool].clone(),
-                    input,
-                    self.processor.clone(),
-                    self.limits.clone(),
-                ));
+                task.spawn(perform(self.tools[tool].clone(), input, self.processor.clone(), self.limits.clone()));
                 async move {
                     Arc::new(match task.join_next().await {
                         Some(Ok(outcome)) => outcome,
@@ -165,15 +138,11 @@ impl CallBook {
 }
 
 /// One call from input to content. Never fails: a failure is an outcome.
-async fn perform(
-    tool: Arc<dyn Tool>,
-    input: ToolInput,
-    processor: Processor,
-    limits: ProtocolOptions,
-) -> Outcome {
+async fn perform(tool: Arc<dyn Tool>, input: ToolInput, processor: Processor, limits: ProtocolOptions) -> Outcome {
     let name = &tool.spec().name;
     let started = Instant::now();
-    let elapsed = || started.elapsed().as_secs_f64() * 1e3;
+    // Whole microseconds, so that the record reads back as it was written.
+    let elapsed = || started.elapsed().as_micros() as f64 / 1e3;
     if tool.spec().needs_image && input.images.is_empty() {
         return failure(&format!("{name} failed: the question has no image"), 0.0);
     }
@@ -181,15 +150,15 @@ async fn perform(
         Ok(result) => result,
         Err(error) => {
             tracing::debug!(tool = %name, %error, "a tool call failed");
-            return failure(&format!("{name} failed: {error}"), elapsed());
+            return Outcome {
+                body: vec![Content::Text(short(&format!("{name} failed: {}", told(&error))))],
+                fault: Some(error.to_string()),
+                elapsed_ms: elapsed(),
+            };
         }
     };
     match contents(parts, &processor, &limits) {
-        Ok(body) => Outcome {
-            body,
-            ok: true,
-            elapsed_ms: elapsed(),
-        },
+        Ok(body) => Outcome { body, fault: None, elapsed_ms: elapsed() },
         Err(reason) => {
             tracing::warn!(tool = %name, %reason, "the result of a tool cannot be used");
             failure(&format!("{name} failed: {reason}"), elapsed())
@@ -198,10 +167,17 @@ async fn perform(
 }
 
 fn failure(message: &str, elapsed_ms: f64) -> Outcome {
-    Outcome {
-        body: vec![Content::Text(short(message))],
-        ok: false,
-        elapsed_ms,
+    Outcome { body: vec![Content::Text(short(message))], fault: Some(message.to_owned()), elapsed_ms }
+}
+
+/// What the policy is told of a failure: what the tool itself reports, and of the sandbox only the kind of trouble.
+fn told(error: &PluginError) -> String {
+    match error {
+        PluginError::Tool { error, .. } => error.to_string(),
+        PluginError::Deadline { .. } => "it took too long".into(),
+        PluginError::Memory { .. } | PluginError::Resources { .. } => "it needed too much memory".into(),
+        PluginError::OutputTooLong { .. } => "its result was too long".into(),
+        _ => "it is out of order".into(),
     }
 }
 
@@ -215,20 +191,10 @@ fn short(message: &str) -> String {
 }
 
 /// Decodes and processes what a tool returned; space around the whole is dropped.
-fn contents(
-    parts: Vec<ResultPart>,
-    processor: &Processor,
-    limits: &ProtocolOptions,
-) -> Result<Vec<Content>, String> {
-    let found = parts
-        .iter()
-        .filter(|part| matches!(part, ResultPart::Image(_)))
-        .count();
+fn contents(parts: Vec<ResultPart>, processor: &Processor, limits: &ProtocolOptions) -> Result<Vec<Content>, String> {
+    let found = parts.iter().filter(|part| matches!(part, ResultPart::Image(_))).count();
     if found > limits.max_result_images {
-        return Err(format!(
-            "the result has {found} images, at most {} are allowed",
-            limits.max_result_images
-        ));
+        return Err(format!("the result has {found} images, at most {} are allowed", limits.max_result_images));
     }
     let mut body: Vec<Content> = Vec::with_capacity(parts.len());
     for part in parts {
@@ -249,38 +215,19 @@ fn contents(
     Ok(body)
 }
 
-fn decode(
-    file: ImageBytes,
-    processor: &Processor,
-    limits: &ProtocolOptions,
-) -> Result<Content, String> {
+fn decode(file: ImageBytes, processor: &Processor, limits: &ProtocolOptions) -> Result<Content, String> {
     let unreadable = |error: &dyn std::fmt::Display| format!("an image cannot be read: {error}");
-    let reader = || {
-        image::ImageReader::new(Cursor::new(&file.bytes))
-            .with_guessed_format()
-            .map_err(|error| unreadable(&error))
-    };
+    let reader = || image::ImageReader::new(Cursor::new(&file.bytes)).with_guessed_format().map_err(|error| unreadable(&error));
     // The size stands in the header: a bomb is refused before it is unpacked.
-    let (width, height) = reader()?
-        .into_dimensions()
-        .map_err(|error| unreadable(&error))?;
+    let (width, height) = reader()?.into_dimensions().map_err(|error| unreadable(&error))?;
     let pixels = u64::from(width) * u64::from(height);
     if pixels > limits.max_image_pixels {
-        return Err(format!(
-            "an image has {width}x{height} pixels, at most {} are allowed",
-            limits.max_image_pixels
-        ));
+        return Err(format!("an image has {width}x{height} pixels, at most {} are allowed", limits.max_image_pixels));
     }
-    let decoded = reader()?.decode().map_err(|error| unreadable(&error))?;
-    let input = processor
-        .process_image(&decoded)
-        .map_err(|error| unreadable(&error))?;
+    let decoded = mmhost_model::decode_image(&file.bytes).map_err(|error| unreadable(&error))?;
+    let input = processor.process_image(&decoded).map_err(|error| unreadable(&error))?;
     let digest = image_digest(&file.bytes);
-    Ok(Content::Image {
-        input: Arc::new(input),
-        file,
-        digest,
-    })
+    Ok(Content::Image { input: Arc::new(input), file, digest })
 }
 
 #[cfg(test)]

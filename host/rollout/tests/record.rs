@@ -1,0 +1,175 @@
+//! Storing, reading, scoring and counting episodes.
+
+mod common;
+
+use common::*;
+use mmhost_plugins::{PluginError, RewardInput, Verdict};
+use mmhost_rollout::{Episode, EpisodeWriter, Error, Reward, Workflow, attach_images, metrics, read_dir, read_episodes, score};
+use std::fs;
+use std::io::Write;
+use std::sync::Arc;
+
+/// Two groups of four: half search, half answer at once.
+async fn episodes() -> Vec<Episode> {
+    let engine = Arc::new(ScriptedEngine::new(|ask| {
+        Act::Say(reason(match (ask.generation, ask.rollout % 2) {
+            (0, 0) => IMAGE_CALL,
+            (1, _) | (0, _) => "<answer>N'Djamena</answer>",
+            _ => "nothing",
+        }))
+    }));
+    let tasks = [task("first?"), task("second?")];
+    let groups = roller(&engine, &usual_tools(), options()).run(&tasks, 4, Workflow::OnDemand, 1.0, 0, "step=1").await.unwrap();
+    groups.into_iter().flatten().collect()
+}
+
+/// Scores by the answer; fails or misbehaves on demand.
+enum Judge {
+    Exact,
+    Fails,
+    Short,
+    NotANumber,
+}
+
+#[async_trait::async_trait]
+impl Reward for Judge {
+    async fn verdicts(&self, episodes: &[RewardInput]) -> Result<Vec<Verdict>, PluginError> {
+        let scored = |total: f64| Verdict::Scored { total, components: vec![("accuracy".into(), total), ("format".into(), 1.0)] };
+        match self {
+            Judge::Exact => Ok(episodes
+                .iter()
+                .map(|episode| scored(f64::from(u8::from(episode.turns.last().unwrap().contains(&episode.ground_truth)))))
+                .collect()),
+            Judge::Fails => Err(plugin_error()),
+            Judge::Short => Ok(vec![scored(1.0)]),
+            Judge::NotANumber => Ok(vec![scored(f64::NAN); episodes.len()]),
+        }
+    }
+}
+
+async fn judge(reward: &Judge, episodes: &mut [Episode]) {
+    score(reward, &mut episodes.iter_mut().collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn episodes_read_back_as_they_were_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut episodes = episodes().await;
+    judge(&Judge::Exact, &mut episodes).await;
+    let mut writer = EpisodeWriter::create(dir.path(), "step-000001").unwrap();
+    for episode in &episodes {
+        writer.write(episode).unwrap();
+    }
+    writer.sync().unwrap();
+    assert_eq!(fs::read_dir(dir.path().join("images")).unwrap().count(), 2, "each image once");
+
+    let mut stored = read_episodes(writer.path()).unwrap();
+    assert!(stored.truncated.is_empty());
+    for (read, written) in stored.episodes.iter().zip(&episodes) {
+        assert!(serde_json::to_value(read).unwrap() == serde_json::to_value(written).unwrap(), "{}", written.id);
+        assert_eq!(read.logprobs, written.logprobs);
+        assert!(matches!(read.training_view(), Err(Error::Invariant { .. })), "no training without the images");
+    }
+    attach_images(dir.path(), &mut stored.episodes, &processor()).unwrap();
+    assert_eq!(stored.episodes[0].images, episodes[0].images);
+    assert_eq!(stored.episodes[0].training_view().unwrap().reward, Some(1.0));
+
+    // Stored episodes are scored again, without model or images.
+    let mut again = read_dir(dir.path()).unwrap().episodes;
+    again.iter_mut().for_each(|episode| episode.reward = None);
+    judge(&Judge::Exact, &mut again).await;
+    assert!(again.iter().zip(&episodes).all(|(a, b)| a.reward == b.reward));
+}
+
+#[tokio::test]
+async fn a_truncated_last_line_is_named_and_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let episodes = episodes().await;
+    let mut writer = EpisodeWriter::create(dir.path(), "a").unwrap();
+    episodes[..2].iter().for_each(|episode| writer.write(episode).unwrap());
+    writer.sync().unwrap();
+    let path = writer.path().to_owned();
+    drop(writer);
+    let torn = &serde_json::to_vec(&episodes[2]).unwrap()[..100];
+    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(torn).unwrap();
+
+    let stored = read_episodes(&path).unwrap();
+    assert_eq!(stored.episodes.len(), 2);
+    assert_eq!((stored.truncated[0].line, stored.truncated[0].bytes), (3, 100));
+    assert!(stored.truncated[0].to_string().contains("a.jsonl line 3 is truncated (100 bytes)"));
+
+    let mut writer = EpisodeWriter::append(dir.path(), "a").unwrap();
+    writer.write(&episodes[3]).unwrap();
+    writer.sync().unwrap();
+    let stored = read_episodes(&path).unwrap();
+    assert!(stored.truncated.is_empty());
+    assert_eq!(stored.episodes.iter().map(|e| &e.id).collect::<Vec<_>>(), [&episodes[0].id, &episodes[1].id, &episodes[3].id]);
+    drop(EpisodeWriter::create(dir.path(), "a").unwrap());
+    assert!(read_episodes(&path).unwrap().episodes.is_empty(), "`create` begins anew");
+}
+
+#[tokio::test]
+async fn corrupt_lines_and_images_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("b.jsonl"), "\n{\"id\": 3}\n").unwrap();
+    let error = read_dir(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("b.jsonl line 2"), "{error}");
+    fs::remove_file(dir.path().join("b.jsonl")).unwrap();
+
+    let mut episodes = episodes().await;
+    let mut writer = EpisodeWriter::create(dir.path(), "c").unwrap();
+    writer.write(&episodes[0]).unwrap();
+    writer.sync().unwrap();
+    let digest = episodes[0].image_digests[0].clone();
+    let file = dir.path().join(format!("images/{digest}.png"));
+    fs::write(&file, b"changed").unwrap();
+    let refused = |episodes: &mut [Episode]| attach_images(dir.path(), episodes, &processor()).unwrap_err().to_string();
+    assert!(refused(&mut episodes[..1]).contains("digest is another"));
+    fs::remove_file(&file).unwrap();
+    assert!(refused(&mut episodes[..1]).contains("no such file"));
+    episodes[0].image_digests[0] = "../../etc/passwd".into();
+    assert!(refused(&mut episodes[..1]).contains("no digest"));
+}
+
+#[tokio::test]
+async fn a_failed_reward_abstains_and_is_never_zero() {
+    let mut all = Vec::new();
+    for _ in 0..9 {
+        all.extend(episodes().await); // 72 episodes: two batches
+    }
+    for (reward, needle) in [(Judge::Fails, ""), (Judge::Short, "1 verdicts for"), (Judge::NotANumber, "finite")] {
+        judge(&reward, &mut all).await;
+        for episode in &all {
+            let Some(Verdict::Abstained(reason)) = &episode.reward else { panic!("{:?}", episode.reward) };
+            assert!(reason.contains(needle) && !reason.is_empty(), "{reason}");
+            assert_eq!(episode.total_reward(), None);
+        }
+    }
+    judge(&Judge::Exact, &mut all).await;
+    assert!(all.iter().all(|episode| episode.total_reward() == Some(1.0)));
+}
+
+#[tokio::test]
+async fn metrics_count_what_happened() {
+    let mut episodes = episodes().await;
+    judge(&Judge::Exact, &mut episodes).await;
+    episodes[0].reward = Some(Verdict::Abstained("test".into()));
+    episodes[1].category = None;
+    let all: Vec<&Episode> = episodes.iter().collect();
+    let figures = metrics::measure(&all, &["image-search", "text-search"]);
+    assert_eq!((figures.n, figures.unscored, figures.accuracy.n), (8, 1, 7));
+    assert_eq!(figures.accuracy.mean(), Some(1.0));
+    assert_eq!(figures.format.mean(), Some(1.0));
+    assert_eq!(figures.searches_per_question.mean(), Some(0.5));
+    assert_eq!(figures.share_searching.mean(), Some(0.5));
+    assert_eq!(figures.calls_over_allowed.mean(), Some(0.25));
+    assert_eq!(figures.failed_calls.mean(), Some(0.0));
+    assert_eq!(figures.tool_ratios["image-search"].sum, 4.0);
+    assert_eq!(figures.tool_ratios["text-search"].sum, 0.0);
+    let variance = figures.share_searching.variance().unwrap();
+    assert!((variance - 0.25 * 8.0 / 7.0).abs() < 1e-12);
+    assert_eq!(metrics::endings(&all)["answered"], 8);
+    let classes = metrics::by_category(&all);
+    assert_eq!((classes["both_required"].len(), classes[""].len()), (7, 1));
+    assert_eq!(metrics::Tally::default().mean(), None);
+}
