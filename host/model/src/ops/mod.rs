@@ -22,16 +22,21 @@
 //! happened to be decoded together.
 
 mod attention;
+mod cache;
 mod linear;
 mod logprob;
+mod matmul;
 mod mlp;
+mod node;
 mod norm;
 mod optim;
 pub mod plain;
 mod rows;
+mod simd;
 mod threads;
 
-pub use attention::{Heads, LayerKv, Rope, rope_attention, rope_attention_cached};
+pub use attention::{Heads, Rope, rope_attention};
+pub use cache::{LayerKv, rope_attention_cached};
 pub use linear::linear;
 pub use logprob::{target_logprob, target_logprob_entropy};
 pub use mlp::{gelu, swiglu};
