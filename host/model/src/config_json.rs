@@ -322,22 +322,29 @@ impl Fields {
 
     /// Refuses what nobody asked for, and says what it may have been meant for.
     fn finish(self) -> Result<()> {
-        let Some(unknown) = self.map.keys().find(|key| !key.starts_with('_') && *key != "model_type" && !NEUTRAL.contains(&key.as_str()))
-        else {
-            return Ok(());
-        };
+        let unknown = self.map.keys().find(|key| !key.starts_with('_') && *key != "model_type" && !NEUTRAL.contains(&key.as_str()));
+        unknown.map_or(Ok(()), |unknown| Err(self.unknown(unknown)))
+    }
+
+    /// Refuses what looks like a misspelling of something asked for, and lets other unknown fields pass.
+    pub(crate) fn finish_lenient(self) -> Result<()> {
+        let misspelt = |key: &&String| self.asked.iter().any(|asked| !self.map.contains_key(*asked) && distance(key, asked) <= 2);
+        self.map.keys().find(misspelt).map_or(Ok(()), |unknown| Err(self.unknown(unknown)))
+    }
+
+    fn unknown(&self, unknown: &str) -> Error {
         let nearest = self.asked.iter().chain(NEUTRAL).map(|known| (distance(unknown, known), *known)).min();
         let hint = match nearest {
             Some((distance, known)) if distance <= 3 => format!("; hint: did you mean `{known}`?"),
             _ => String::new(),
         };
-        Err(Error::Config(Box::new(FieldError {
+        Error::Config(Box::new(FieldError {
             field: self.path(unknown),
             file: self.file.clone(),
             found: "an unknown field".into(),
             expected: "only fields of a Qwen2.5-VL configuration".into(),
             hint,
-        })))
+        }))
     }
 }
 

@@ -130,11 +130,11 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// An image file cannot be decoded.
-    #[error("{}: not a readable image: {reason}; expected a PNG, JPEG or WebP file", path.display())]
+    /// An image cannot be decoded.
+    #[error("image{}: not readable: {reason}; expected PNG, JPEG or WebP data", in_file(path))]
     ImageDecode {
-        /// The image file.
-        path: PathBuf,
+        /// The image file, where it came from one.
+        path: Option<PathBuf>,
         /// Why decoding failed.
         reason: String,
     },

@@ -7,7 +7,7 @@ use candle_core::Device;
 use serde_json::Value;
 
 use crate::shards::SaveDtype;
-use crate::{Error, ModelConfig, Processor, Result, Weights};
+use crate::{Error, ModelConfig, ModelShape, Processor, Result, Weights};
 
 /// How a model folder is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,17 @@ pub struct ModelFolder {
 }
 
 impl ModelFolder {
+    /// A model of random weights for a processor; the same seed gives the same weights.
+    ///
+    /// # Errors
+    /// When the shape's numbers do not fit together.
+    pub fn init(shape: &ModelShape, processor: Processor, seed: u64, device: &Device) -> Result<Self> {
+        let config = ModelConfig::from_shape(shape, processor.tokenizer.vocab_size(), processor.token_ids()?)?;
+        processor.image_processor().check(&config, "model shape")?;
+        let weights = Weights::init(&config, seed, device)?;
+        Ok(Self { config, weights, processor })
+    }
+
     /// Reads a folder: `config.json`, the safetensors files, and what [`Processor::load`] reads.
     ///
     /// # Errors

@@ -1,0 +1,42 @@
+//! The host's side of what a guest may import. Each door checks its own policy.
+
+pub(crate) mod config;
+pub(crate) mod corpus;
+pub(crate) mod images;
+pub(crate) mod log;
+pub(crate) mod wasi;
+
+use crate::limits::Limiter;
+use crate::types::CorpusService;
+use crate::{Limits, PluginInfo};
+use log::CallLog;
+use std::sync::Arc;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::WasiCtx;
+
+/// What the host keeps for one call; it goes with the instance.
+pub(crate) struct CallState {
+    /// Name, grants and configuration of the plugin.
+    pub info: Arc<PluginInfo>,
+    /// The corpora behind the door.
+    pub corpus: Arc<dyn CorpusService>,
+    /// Handles that the guest holds.
+    pub table: ResourceTable,
+    /// Memory bookkeeping.
+    pub limiter: Limiter,
+    /// What the guest said.
+    pub log: CallLog,
+    wasi: WasiCtx,
+}
+
+impl CallState {
+    /// The state of a call that is given `handles` handles.
+    pub fn new(info: Arc<PluginInfo>, corpus: Arc<dyn CorpusService>, handles: usize) -> Self {
+        let limits: Limits = info.limits;
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(handles + crate::limits::SPARE_HANDLES);
+        let log = CallLog::new(info.name.clone(), limits.log_lines);
+        let wasi = wasi::context(&log);
+        CallState { info, corpus, table, limiter: Limiter::new(&limits), log, wasi }
+    }
+}

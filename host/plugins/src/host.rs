@@ -1,0 +1,301 @@
+//! Loads folders of plugins: manifest, lock file, contract, grants, configuration, component, self-description, in this order, so
+//! that nothing is compiled that is not what it claims to be.
+
+use crate::contract::Surface;
+use crate::lock::{LOCK, Lock, digest};
+use crate::manifest::{Kind, MANIFEST, Manifest};
+use crate::runtime::Runtime;
+use crate::types::{CallForm, CorpusService};
+use crate::{FilterPlugin, Limits, PluginError, Result, RewardPlugin, ToolPlugin};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Options of the runtime.
+pub struct HostOptions {
+    /// Compiled components are kept here, keyed by digest. Only this user may be able to write to it.
+    pub cache_dir: PathBuf,
+    /// The corpora that plugins may be granted.
+    pub corpus: Arc<dyn CorpusService>,
+    /// Configuration by plugin name (JSON object), merged over the manifest's defaults.
+    pub config: BTreeMap<String, serde_json::Value>,
+}
+
+/// What a run grants, by plugin name. Plugins that are not named are granted what they ask for.
+pub type Grants = BTreeMap<String, Grant>;
+
+/// What a run grants one plugin.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grant {
+    /// Corpora, by name.
+    pub corpora: Vec<String>,
+}
+
+/// What the host knows of a loaded plugin; it belongs into the record of every run.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct PluginInfo {
+    /// Name.
+    pub name: String,
+    /// Version of the plugin.
+    pub version: String,
+    /// Kind.
+    pub kind: Kind,
+    /// Version of the contract.
+    pub contract: String,
+    /// One line for people.
+    pub description: String,
+    /// Folder.
+    pub folder: PathBuf,
+    /// Digest of the component, hex SHA-256.
+    pub digest: String,
+    /// Size of the component in bytes.
+    pub num_bytes: u64,
+    /// Corpora that it may search.
+    pub corpora: Vec<String>,
+    /// What a call may use.
+    pub limits: Limits,
+    /// The configuration that it sees, as JSON.
+    pub config_json: String,
+}
+
+/// The runtime. One per process; what it loaded keeps working after it is dropped.
+pub struct PluginHost {
+    runtime: Arc<Runtime>,
+    config: BTreeMap<String, serde_json::Value>,
+    grants: Grants,
+}
+
+/// The plugins of a folder.
+pub struct Plugins {
+    /// Tools, in the order of their folders' names.
+    pub tools: Vec<ToolPlugin>,
+    /// Rewards.
+    pub rewards: Vec<RewardPlugin>,
+    /// Filters.
+    pub filters: Vec<FilterPlugin>,
+}
+
+/// A loaded plugin of any kind.
+enum Loaded {
+    Tool(ToolPlugin),
+    Reward(RewardPlugin),
+    Filter(FilterPlugin),
+}
+
+impl PluginHost {
+    /// Starts the runtime.
+    ///
+    /// # Errors
+    /// When the engine does not start on this machine.
+    pub fn new(options: HostOptions) -> Result<Self> {
+        let runtime = Runtime::new(&options.cache_dir, options.corpus)?;
+        Ok(PluginHost { runtime: Arc::new(runtime), config: options.config, grants: Grants::new() })
+    }
+
+    /// Grants the named plugins exactly this, instead of what they ask for.
+    pub fn with_grants(mut self, grants: Grants) -> Self {
+        self.grants = grants;
+        self
+    }
+
+    /// Loads every plugin of a folder (its `plugins.lock` pins them), or the one plugin whose folder it is. Folders in it without
+    /// a manifest and a component, such as libraries, are passed over. Works inside and outside of an async runtime.
+    ///
+    /// # Errors
+    /// One error for each plugin that cannot be loaded, in [`PluginError::Several`] when there are several.
+    pub fn load_dir(&self, dir: &Path) -> Result<Plugins> {
+        let mut loaded = Vec::new();
+        let mut errors = Vec::new();
+        for folder in plugin_folders(dir)? {
+            match block_on(self.load(&folder)) {
+                Ok(plugin) => loaded.push(plugin),
+                Err(error) => errors.push(error),
+            }
+        }
+        let mut plugins = Plugins { tools: Vec::new(), rewards: Vec::new(), filters: Vec::new() };
+        for plugin in loaded {
+            match plugin {
+                Loaded::Tool(tool) => plugins.tools.push(tool),
+                Loaded::Reward(reward) => plugins.rewards.push(reward),
+                Loaded::Filter(filter) => plugins.filters.push(filter),
+            }
+        }
+        errors.extend(plugins.duplicates());
+        match errors.len() {
+            0 => Ok(plugins),
+            1 => Err(errors.remove(0)),
+            _ => Err(PluginError::Several { errors }),
+        }
+    }
+
+    async fn load(&self, folder: &Path) -> Result<Loaded> {
+        let checked = CheckedPlugin::read(folder)?;
+        let manifest = &checked.manifest;
+        let config = manifest.configuration(self.config.get(&manifest.name))?;
+        let info = Arc::new(PluginInfo {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            kind: manifest.kind,
+            contract: manifest.contract.clone(),
+            description: manifest.description.clone(),
+            folder: folder.into(),
+            digest: checked.digest.clone(),
+            num_bytes: checked.bytes.len() as u64,
+            corpora: self.granted(manifest)?,
+            limits: manifest.limits,
+            config_json: serde_json::Value::Object(config).to_string(),
+        });
+        let runtime = self.runtime.clone();
+        let fail = |error: wasmtime::Error| PluginError::NotAComponent { file: checked.component.clone(), message: format!("{error:#}") };
+        let component = runtime.cache.compile(&runtime.engine, &checked.digest, &checked.bytes).map_err(fail)?;
+        let instance = runtime.linker.instantiate_pre(&component).map_err(fail)?;
+        tracing::debug!(target: "plugin", "loaded {} {} (sha256:{})", info.name, info.version, info.digest);
+        Ok(match manifest.kind {
+            Kind::SearchTool => Loaded::Tool(ToolPlugin::load(runtime, info, instance).await?),
+            Kind::Reward => Loaded::Reward(RewardPlugin::load(runtime, info, instance).await?),
+            Kind::DatasetFilter => Loaded::Filter(FilterPlugin::load(runtime, info, instance).await?),
+        })
+    }
+
+    /// The corpora that a plugin may search: what it asks for, if all of that is granted.
+    fn granted(&self, manifest: &Manifest) -> Result<Vec<String>> {
+        if let Some(grant) = self.grants.get(&manifest.name) {
+            for corpus in &manifest.ask.corpora {
+                if !grant.corpora.contains(corpus) {
+                    return Err(PluginError::MissingGrant {
+                        plugin: manifest.name.clone(),
+                        what: format!("the corpus `{corpus}`"),
+                        line: format!("`corpora = [\"{corpus}\"]` to the grants of {}", manifest.name),
+                    });
+                }
+            }
+        }
+        Ok(manifest.ask.corpora.clone())
+    }
+}
+
+/// A plugin's folder whose manifest, digest and contract are in order. Nothing is compiled yet.
+pub(crate) struct CheckedPlugin {
+    pub manifest: Manifest,
+    pub component: PathBuf,
+    pub bytes: Vec<u8>,
+    pub digest: String,
+    pub surface: Surface,
+}
+
+impl CheckedPlugin {
+    /// Reads and checks a folder.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let manifest = Manifest::read(folder)?;
+        let component = manifest.component_path(folder);
+        let bytes = std::fs::read(&component).map_err(|error| PluginError::File {
+            file: component.clone(),
+            message: format!("cannot read the component: {error}; `mmhost plugin build {}` makes it", folder.display()),
+        })?;
+        let digest = digest(&bytes);
+        let dir = lock_dir(folder);
+        let lock = Lock::read(&dir)?;
+        let pin = lock.plugins.get(&manifest.name).ok_or_else(|| PluginError::NotPinned {
+            plugin: manifest.name.clone(),
+            folder: folder.into(),
+            lock: dir.join(LOCK),
+        })?;
+        if pin.component != format!("sha256:{digest}") {
+            return Err(PluginError::Digest {
+                file: component,
+                lock: dir.join(LOCK),
+                found: digest,
+                expected: pin.component.trim_start_matches("sha256:").into(),
+            });
+        }
+        let surface = Surface::read(&component, &bytes)?;
+        surface.check(&manifest, &folder.join(MANIFEST), &component)?;
+        Ok(CheckedPlugin { manifest, component, bytes, digest, surface })
+    }
+}
+
+impl Plugins {
+    /// Names and calls that two plugins claim.
+    fn duplicates(&self) -> Vec<PluginError> {
+        let mut errors = Vec::new();
+        let mut claimed: BTreeMap<(&'static str, String), String> = BTreeMap::new();
+        let mut claim = |what, name: String, plugin: &PluginInfo| {
+            let by = plugin.folder.display().to_string();
+            if let Some(first) = claimed.insert((what, name.clone()), by.clone()) {
+                errors.push(PluginError::Duplicate { what, name, first, second: by });
+            }
+        };
+        for tool in &self.tools {
+            claim("the tool name", tool.spec().name.clone(), tool.info());
+            match &tool.spec().call {
+                CallForm::Literal(text) => claim("the call", text.clone(), tool.info()),
+                CallForm::Tag(tag) => claim("the call", format!("<{tag}>"), tool.info()),
+                CallForm::Json(_) => {}
+            }
+        }
+        let infos = self.tools.iter().map(ToolPlugin::info);
+        let infos = infos.chain(self.rewards.iter().map(RewardPlugin::info));
+        for info in infos.chain(self.filters.iter().map(FilterPlugin::info)) {
+            claim("the plugin name", info.name.clone(), info);
+        }
+        errors
+    }
+
+    /// Every plugin of the folder, for the record of a run.
+    pub fn infos(&self) -> Vec<&PluginInfo> {
+        let tools = self.tools.iter().map(ToolPlugin::info);
+        let rewards = self.rewards.iter().map(RewardPlugin::info);
+        tools.chain(rewards).chain(self.filters.iter().map(FilterPlugin::info)).collect()
+    }
+}
+
+/// The folders of a folder that are meant to be plugins, by name; or the folder itself when it is one.
+///
+/// # Errors
+/// When the folder cannot be listed or holds none.
+pub(crate) fn plugin_folders(dir: &Path) -> Result<Vec<PathBuf>> {
+    if dir.join(MANIFEST).is_file() {
+        return Ok(vec![dir.into()]);
+    }
+    let fail = |error: std::io::Error| PluginError::File { file: dir.into(), message: format!("cannot list the plugins: {error}") };
+    let mut folders = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(fail)? {
+        let folder = entry.map_err(fail)?.path();
+        if folder.is_dir() && (folder.join(MANIFEST).exists() || has_component(&folder)) {
+            folders.push(folder);
+        }
+    }
+    folders.sort();
+    match folders.is_empty() {
+        true => Err(PluginError::Empty { dir: dir.into() }),
+        false => Ok(folders),
+    }
+}
+
+/// Whether a component lies in the folder; one without a manifest is a mistake that must not go unnoticed.
+fn has_component(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    entries.flatten().any(|entry| entry.path().extension().is_some_and(|extension| extension == "wasm"))
+}
+
+/// The folder whose lock file pins the plugin in `folder`.
+pub(crate) fn lock_dir(folder: &Path) -> PathBuf {
+    match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.into(),
+        // `image-search` lies in `.`, and `.` in what it stands for.
+        _ => folder.canonicalize().ok().and_then(|path| path.parent().map(Path::to_path_buf)).unwrap_or_default(),
+    }
+}
+
+/// Runs a future to its end on a thread of its own, which works whether or not the caller runs in an async runtime.
+fn block_on<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    let fail = |error: String| PluginError::Other(format!("cannot start a thread: {error}"));
+    std::thread::scope(|scope| {
+        let run = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            runtime.map_err(|error| fail(error.to_string()))?.block_on(future)
+        };
+        scope.spawn(run).join().map_err(|_| PluginError::Other("loading failed unexpectedly".into()))?
+    })
+}

@@ -1,0 +1,198 @@
+//! `plugins.lock`: pins each component to its bytes and to the sources that it was built from.
+
+use crate::{PluginError, Result};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Name of the lock file in a folder of plugins.
+pub const LOCK: &str = "plugins.lock";
+
+const HEADER: &str = "# Written by `mmhost plugin build`: pins each component to its bytes and to the sources that it was built from.\n\n";
+
+/// The lock file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    /// Version of the file's format.
+    pub version: u32,
+    /// What is pinned, by plugin.
+    #[serde(default)]
+    pub plugins: BTreeMap<String, Pin>,
+}
+
+/// What is pinned of one plugin.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// SHA-256 of the component, as `sha256:HEX`.
+    pub component: String,
+    /// Digest of its sources, as `sha256:HEX`; absent for components that came without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<String>,
+    /// The compiler, as it names itself. The same sources give the same bytes only with the same compiler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compiler: Option<String>,
+}
+
+impl Lock {
+    /// Reads the lock file of a folder of plugins; an absent one is empty.
+    ///
+    /// # Errors
+    /// When it cannot be read or is not a lock file of this version.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let file = dir.join(LOCK);
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Lock { version: 1, plugins: BTreeMap::new() });
+            }
+            Err(error) => {
+                return Err(PluginError::File { file, message: format!("cannot read it: {error}") });
+            }
+        };
+        let lock: Lock = toml::from_str(&text)
+            .map_err(|error| PluginError::Syntax { file: file.clone(), message: error.to_string().trim_end().to_string() })?;
+        if lock.version != 1 {
+            return Err(PluginError::Field {
+                file,
+                field: "version".into(),
+                found: lock.version.to_string(),
+                expected: "1, the only version this program knows".into(),
+            });
+        }
+        Ok(lock)
+    }
+
+    /// Writes the lock file, replacing the old one in one step.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let file = dir.join(LOCK);
+        let body = toml::to_string(self).map_err(|error| PluginError::Other(error.to_string()))?;
+        write_atomically(&file, format!("{HEADER}{body}").as_bytes())
+    }
+}
+
+/// Writes a file so that readers see the old content or the new, never a part.
+pub(crate) fn write_atomically(file: &Path, content: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
+        temporary.write_all(content)?;
+        temporary.as_file().sync_all()?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            temporary.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        }
+        temporary.persist(file)?;
+        Ok(())
+    };
+    write().map_err(|error| PluginError::File { file: file.into(), message: format!("cannot write it: {error}") })
+}
+
+/// SHA-256 as 64 lower-case hexadecimal digits.
+pub fn digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// Digest of a plugin's sources: of every file of its folder, of the crates that it depends on by path, of the workspace that it
+/// belongs to and of the contract, as `sha256:HEX`. The order is that of the paths relative to the folder of plugins, with `/`.
+/// The manifest and the component itself do not count, nor do files that a build leaves behind.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn digest_sources(dir: &Path, folder: &Path) -> Result<String> {
+    let mut files = BTreeMap::new();
+    let mut crates = vec![folder.to_path_buf()];
+    let mut seen = Vec::new();
+    while let Some(path) = crates.pop() {
+        let path = path
+            .canonicalize()
+            .map_err(|error| PluginError::File { file: path.clone(), message: format!("cannot read the sources: {error}") })?;
+        if !seen.contains(&path) {
+            crates.extend(path_dependencies(dir, &path)?);
+            seen.push(path);
+        }
+    }
+    let dir = dir.canonicalize().map_err(|error| PluginError::File { file: dir.into(), message: format!("cannot read it: {error}") })?;
+    for path in &seen {
+        collect(path, &mut files)?;
+    }
+    for name in ["Cargo.toml", "Cargo.lock"] {
+        let file = dir.join(name);
+        if file.is_file() {
+            files.insert(file.clone(), read(&file)?);
+        }
+    }
+    if let Some(wit) = dir.parent().map(|parent| parent.join("wit")).filter(|wit| wit.is_dir()) {
+        collect(&wit, &mut files)?;
+    }
+    let base = dir.parent().unwrap_or(&dir);
+    let mut hasher = Sha256::new();
+    for (file, content) in files {
+        let name = file.strip_prefix(base).unwrap_or(&file).to_string_lossy().replace('\\', "/");
+        hasher.update((name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+        hasher.update((content.len() as u64).to_le_bytes());
+        hasher.update(&content);
+    }
+    Ok(format!("sha256:{}", hex::encode(hasher.finalize())))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    std::fs::read(file).map_err(|error| PluginError::File { file: file.into(), message: format!("cannot read it: {error}") })
+}
+
+/// Adds every source file below `dir`.
+fn collect(dir: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
+    let fail = |error: std::io::Error| PluginError::File { file: dir.into(), message: format!("cannot list it: {error}") };
+    for entry in std::fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let skipped = name.starts_with('.')
+            || name == "target"
+            || name == crate::manifest::MANIFEST
+            || name.ends_with(".wasm")
+            || name.ends_with('~');
+        if skipped {
+            continue;
+        }
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else {
+            files.insert(path.clone(), read(&path)?);
+        }
+    }
+    Ok(())
+}
+
+/// Folders of the crates that the crate in `folder` names by path, directly or through the workspace in `dir`.
+fn path_dependencies(dir: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
+    let table = |file: PathBuf| -> Result<toml::Table> {
+        if !file.is_file() {
+            return Ok(toml::Table::new());
+        }
+        let text = String::from_utf8_lossy(&read(&file)?).into_owned();
+        toml::from_str(&text).map_err(|error| PluginError::Syntax { file, message: error.to_string().trim_end().to_string() })
+    };
+    let manifest = table(folder.join("Cargo.toml"))?;
+    let workspace = table(dir.join("Cargo.toml"))?;
+    let shared = workspace.get("workspace").and_then(|w| w.get("dependencies"));
+    let mut found = Vec::new();
+    let dependencies = manifest.get("dependencies").and_then(toml::Value::as_table);
+    for (name, dependency) in dependencies.into_iter().flatten() {
+        let inherited = dependency.get("workspace").and_then(toml::Value::as_bool).unwrap_or(false);
+        let (base, entry) = match inherited {
+            true => (dir, shared.and_then(|shared| shared.get(name))),
+            false => (folder, Some(dependency)),
+        };
+        if let Some(path) = entry.and_then(|entry| entry.get("path")).and_then(toml::Value::as_str) {
+            found.push(base.join(path));
+        }
+    }
+    Ok(found)
+}

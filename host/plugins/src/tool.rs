@@ -1,0 +1,165 @@
+//! Search tools.
+
+use crate::bindings::tool::SearchToolPre;
+use crate::bindings::tool::exports::mmhost::plugin::tool as contract;
+use crate::doors::{CallState, images};
+use crate::manifest::is_name;
+use crate::runtime::Runtime;
+use crate::types::{CallCost, CallForm, ImageBytes, ResultPart, ToolInput, ToolSpec};
+use crate::{PluginError, PluginInfo, Result, ToolError};
+use std::sync::Arc;
+use tokio::time::timeout;
+use wasmtime::component::InstancePre;
+
+/// Media types that a tool may return.
+const MEDIA_TYPES: [&str; 3] = ["image/png", "image/jpeg", "image/webp"];
+
+/// A loaded tool.
+#[derive(Clone)]
+pub struct ToolPlugin {
+    runtime: Arc<Runtime>,
+    info: Arc<PluginInfo>,
+    spec: Arc<ToolSpec>,
+    guest: SearchToolPre<CallState>,
+}
+
+impl ToolPlugin {
+    /// Asks the component for its self-description and checks it.
+    pub(crate) async fn load(runtime: Arc<Runtime>, info: Arc<PluginInfo>, instance: InstancePre<CallState>) -> Result<Self> {
+        let guest = SearchToolPre::new(instance).map_err(|error| info.bad(format!("{error:#}"), "the world `search-tool`"))?;
+        let mut call = runtime.open(&info, 0).await?;
+        let outcome = timeout(call.limit(), async {
+            let instance = guest.instantiate_async(&mut call.store).await?;
+            instance.mmhost_plugin_tool().call_describe(&mut call.store).await
+        })
+        .await;
+        let description = call.settle(outcome)?.map_err(|error| info.refused(error))?;
+        drop(call);
+        let spec = Arc::new(spec(&info, description)?);
+        Ok(ToolPlugin { runtime, info, spec, guest })
+    }
+
+    /// Its self-description.
+    pub fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    /// Name, digest, configuration, grants and limits.
+    pub fn info(&self) -> &PluginInfo {
+        &self.info
+    }
+
+    /// Digest of the component, hex SHA-256.
+    pub fn digest(&self) -> &str {
+        &self.info.digest
+    }
+
+    /// One call in a fresh instance. Waits while [`MAX_CONCURRENT_CALLS`](crate::MAX_CONCURRENT_CALLS) others run.
+    ///
+    /// # Errors
+    /// [`PluginError::Tool`] for what the tool reports; else the limit or the rule of the contract that it broke.
+    /// [`PluginError::for_policy`] words any of them for the policy.
+    pub async fn call(&self, input: &ToolInput) -> Result<(Vec<ResultPart>, CallCost)> {
+        let mut call = self.runtime.open(&self.info, input.images.len()).await?;
+        let outcome = timeout(call.limit(), async {
+            let images = input.images.iter().map(|image| call.store.data_mut().lend(image));
+            let argument = contract::CallInput {
+                argument: input.argument.clone(),
+                question: input.question.clone(),
+                images: images.collect::<wasmtime::Result<_>>()?,
+            };
+            let instance = self.guest.instantiate_async(&mut call.store).await?;
+            instance.mmhost_plugin_tool().call_call(&mut call.store, &argument).await
+        })
+        .await;
+        let answer = call.settle(outcome)?.map_err(|error| self.reported(error))?;
+        let parts = self.parts(call.store.data_mut(), answer)?;
+        Ok((parts, call.cost()))
+    }
+
+    fn reported(&self, error: contract::ToolError) -> PluginError {
+        let error = match error {
+            contract::ToolError::BadArgument(what) => ToolError::BadArgument(what),
+            contract::ToolError::MissingImage => ToolError::MissingImage,
+            contract::ToolError::NothingFound => ToolError::NothingFound,
+            contract::ToolError::Unavailable(what) => ToolError::Unavailable(what),
+            contract::ToolError::Config(fault) => return self.info.refused(fault),
+            contract::ToolError::Internal(what) => ToolError::Internal(what),
+        };
+        PluginError::Tool { plugin: self.info.name.clone(), error }
+    }
+
+    /// Takes the answer over from the guest, checking it against the limits.
+    fn parts(&self, state: &mut CallState, answer: Vec<contract::Part>) -> Result<Vec<ResultPart>> {
+        let (info, limits) = (&self.info, &self.info.limits);
+        let (mut bytes, mut num_images) = (0u64, 0u64);
+        let mut parts = Vec::with_capacity(answer.len());
+        for part in answer {
+            let part = match part {
+                contract::Part::Text(text) => ResultPart::Text(text),
+                contract::Part::Encoded(image) => ResultPart::Image(ImageBytes { media_type: image.media_type, bytes: image.bytes.into() }),
+                contract::Part::Forwarded(handle) => {
+                    let image = state.table.delete(handle).map_err(|error| info.bad(error.to_string(), "a live image handle"))?;
+                    ResultPart::Image(image.0)
+                }
+            };
+            match &part {
+                ResultPart::Text(text) => bytes += text.len() as u64,
+                ResultPart::Image(image) => {
+                    bytes += image.bytes.len() as u64;
+                    num_images += 1;
+                    self.check_image(image)?;
+                }
+            }
+            info.within("bytes", bytes, limits.output_bytes, "output_bytes")?;
+            info.within("images", num_images, limits.output_images, "output_images")?;
+            parts.push(part);
+        }
+        Ok(parts)
+    }
+
+    fn check_image(&self, image: &ImageBytes) -> Result<()> {
+        if !MEDIA_TYPES.contains(&image.media_type.as_str()) {
+            let found = format!("an image of media type {:?}", image.media_type);
+            return Err(self.info.bad(found, MEDIA_TYPES.join(", ")));
+        }
+        let (width, height) = images::dimensions(&image.bytes)
+            .map_err(|error| self.info.bad(format!("an undecodable image ({error})"), "an encoded image"))?;
+        let pixels = u64::from(width) * u64::from(height);
+        self.info.within("pixels", pixels, self.info.limits.output_pixels, "output_pixels")
+    }
+}
+
+/// Checks a self-description.
+fn spec(info: &PluginInfo, description: contract::Description) -> Result<ToolSpec> {
+    let contract::Description { name, description, call, max_calls, instruction, needs_image } = description;
+    if !is_name(&name) {
+        return Err(info.bad(format!("the tool name {name:?}"), "lower-case letters, digits, `-` and `_`, beginning with a letter"));
+    }
+    info.line("the description", &description)?;
+    info.plain("the instruction", &instruction)?;
+    if max_calls == 0 {
+        return Err(info.bad("max-calls 0", "at least 1"));
+    }
+    let call = match call {
+        contract::CallForm::Literal(text) => {
+            info.line("the literal call", &text)?;
+            CallForm::Literal(text)
+        }
+        contract::CallForm::Tag(tag) => {
+            if !is_name(&tag) {
+                return Err(info.bad(format!("the tag {tag:?}"), "a tag's name: lower-case letters, digits, `-` and `_`"));
+            }
+            CallForm::Tag(tag)
+        }
+        contract::CallForm::Json(schema) => {
+            let parsed: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_str(&schema).ok();
+            if parsed.is_none() {
+                return Err(info.bad("a schema of the arguments that is no JSON object", "a JSON schema"));
+            }
+            info.plain("the schema of the arguments", &schema)?;
+            CallForm::Json(schema)
+        }
+    };
+    Ok(ToolSpec { name, description, call, max_calls, instruction, needs_image })
+}

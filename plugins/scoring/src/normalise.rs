@@ -1,0 +1,180 @@
+//! Makes answers comparable: lower case, no punctuation, no articles, single spaces; and one spelling for what Unicode can spell
+//! in several ways (composed and decomposed letters, full-width forms, the final sigma).
+
+use crate::tables::{CLASSES, DECOMPOSITIONS};
+
+/// The normalised text. A text that consists of nothing but punctuation and articles would leave nothing to compare: it is
+/// returned in lower case with single spaces instead, so that the answer `A` differs from the answer `The`. Blank text gives an
+/// empty string.
+pub fn normalise(text: &str) -> String {
+    if text.is_ascii() {
+        // The common case, without the detour over single characters.
+        return finish(text.bytes().filter(|b| !b.is_ascii_punctuation()).map(|b| b.to_ascii_lowercase() as char).collect(), text);
+    }
+    let mut folded = Vec::with_capacity(text.len());
+    for character in text.chars() {
+        let character = fold_width(character);
+        if is_punctuation(character) {
+            continue;
+        }
+        for lower in character.to_lowercase() {
+            match lower {
+                'ς' => folded.push('σ'),
+                'ß' => folded.extend(['s', 's']),
+                _ => decompose(lower, &mut folded),
+            }
+        }
+    }
+    order_marks(&mut folded);
+    finish(folded.into_iter().collect(), text)
+}
+
+/// Drops articles and surplus white space from `folded`; when nothing is left, falls back on `text`.
+fn finish(folded: String, text: &str) -> String {
+    let kept = join(folded.split_whitespace().filter(|word| !matches!(*word, "a" | "an" | "the")), folded.len());
+    if kept.is_empty() {
+        let lower = text.to_lowercase();
+        return join(lower.split_whitespace(), lower.len());
+    }
+    kept
+}
+
+fn join<'a>(words: impl Iterator<Item = &'a str>, capacity: usize) -> String {
+    let mut joined = String::with_capacity(capacity);
+    for word in words {
+        if !joined.is_empty() {
+            joined.push(' ');
+        }
+        joined.push_str(word);
+    }
+    joined
+}
+
+/// The words of a normalised text; a character of a script that writes no spaces is a word of its own.
+pub fn words(normalised: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    for piece in normalised.split(' ').filter(|piece| !piece.is_empty()) {
+        let mut start = 0;
+        for (at, character) in piece.char_indices() {
+            if is_unspaced(character) {
+                if start < at {
+                    words.push(&piece[start..at]);
+                }
+                start = at + character.len_utf8();
+                words.push(&piece[at..start]);
+            }
+        }
+        if start < piece.len() {
+            words.push(&piece[start..]);
+        }
+    }
+    words
+}
+
+/// Han, Hiragana and Katakana.
+fn is_unspaced(character: char) -> bool {
+    matches!(character, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+}
+
+/// Full-width ASCII to ASCII, ideographic space to space.
+fn fold_width(character: char) -> char {
+    match character {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(character as u32 - 0xfee0).unwrap_or(character),
+        '\u{3000}' => ' ',
+        _ => character,
+    }
+}
+
+/// Punctuation as people type it, in ASCII and beyond, and characters that show nothing.
+fn is_punctuation(character: char) -> bool {
+    character.is_ascii_punctuation()
+        || matches!(character,
+            '¡' | '§' | '«' | '\u{ad}' | '´' | '¶' | '·' | '»' | '¿'
+            | '\u{2b9}'..='\u{2bc}' | '\u{200b}'..='\u{200f}' | '\u{2010}'..='\u{2027}' | '\u{202a}'..='\u{202e}' | '\u{2030}'..='\u{205e}'
+            | '\u{2060}'..='\u{2064}' | '\u{2212}' | '\u{2e00}'..='\u{2e7f}' | '\u{3001}'..='\u{3003}' | '\u{3008}'..='\u{3011}'
+            | '\u{3014}'..='\u{301f}' | '\u{30fb}' | '\u{fe10}'..='\u{fe19}' | '\u{fe30}'..='\u{fe52}' | '\u{feff}')
+}
+
+/// Appends the canonical decomposition of `character`.
+fn decompose(character: char, out: &mut Vec<char>) {
+    let code = character as u32;
+    // Hangul syllables are decomposed by arithmetic (Unicode, section 3.12).
+    if let Some(index) = code.checked_sub(0xac00).filter(|index| *index < 11172) {
+        let jamo = [0x1100 + index / 588, 0x1161 + index % 588 / 28, 0x11a7 + index % 28];
+        let count = if index % 28 == 0 { 2 } else { 3 };
+        out.extend(jamo[..count].iter().filter_map(|code| char::from_u32(*code)));
+        return;
+    }
+    let entry = u16::try_from(code).ok().and_then(|code| DECOMPOSITIONS.binary_search_by_key(&code, |entry| entry.0).ok());
+    match entry.map(|index| DECOMPOSITIONS[index]) {
+        None => out.push(character),
+        Some((_, base, mark)) => {
+            for code in [base, mark] {
+                if let Some(part) = char::from_u32(code.into()).filter(|part| *part != '\0') {
+                    decompose(part, out);
+                }
+            }
+        }
+    }
+}
+
+/// Sorts runs of combining marks by their class, stably.
+fn order_marks(text: &mut [char]) {
+    let mut at = 0;
+    while at < text.len() {
+        let run = text[at..].iter().take_while(|c| class(**c) > 0).count();
+        // Insertion sort: runs are short, and the library's sorts are large.
+        for end in at + 1..at + run {
+            let mut place = end;
+            while place > at && class(text[place - 1]) > class(text[place]) {
+                text.swap(place - 1, place);
+                place -= 1;
+            }
+        }
+        at += run.max(1);
+    }
+}
+
+/// Canonical combining class of the marks of Latin, Greek and Cyrillic; 0 for all else.
+fn class(character: char) -> u8 {
+    let code = character as u32;
+    if !(0x300..0x370).contains(&code) {
+        return 0;
+    }
+    CLASSES[(code - 0x300) as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_punctuation_articles_and_spaces() {
+        assert_eq!(normalise("  The Eiffel-Tower,\n (an icon) "), "eiffeltower icon");
+        assert_eq!(normalise("N’Djamena"), "ndjamena");
+        assert_eq!(normalise("Theatre"), "theatre");
+        assert_eq!(normalise("a"), "a");
+        assert_eq!(normalise(" ... "), "...");
+        assert_eq!(normalise(" \t"), "");
+    }
+
+    #[test]
+    fn equivalent_spellings_are_one() {
+        for (one, other) in [
+            ("é", "e\u{301}"),
+            ("Ệ", "E\u{302}\u{323}"),
+            ("ệ", "ê\u{323}"),
+            ("ǟ", "a\u{308}\u{304}"),
+            ("한국", "\u{1112}\u{1161}\u{11ab}\u{1100}\u{116e}\u{11a8}"),
+            ("Å", "\u{212b}"),
+            ("ΟΔΟΣ", "οδός".replace('ό', "ο").as_str()),
+            ("STRASSE", "Straße"),
+            ("ＡＢＣ１", "abc1"),
+            ("が", "か\u{3099}"),
+            ("й", "и\u{306}"),
+        ] {
+            assert_eq!(normalise(one), normalise(other), "{one} {other}");
+        }
+        assert_ne!(normalise("é"), normalise("e"));
+    }
+}

@@ -1,0 +1,47 @@
+//! Generated from `wit/`. Plugins use the names that the other modules give these types.
+#![allow(missing_docs, clippy::all)]
+
+/// World `search-tool`, which imports every interface that the other worlds import.
+pub mod tool {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "search-tool",
+        pub_export_macro: true,
+        export_macro_name: "export_search_tool",
+        default_bindings_module: "mmhost_sdk::bindings::tool",
+        generate_all,
+    });
+}
+
+/// World `reward`.
+pub mod reward {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "reward",
+        pub_export_macro: true,
+        export_macro_name: "export_reward_world",
+        default_bindings_module: "mmhost_sdk::bindings::reward",
+        with: {
+            "mmhost:plugin/types@0.1.0": crate::bindings::tool::mmhost::plugin::types,
+            "mmhost:plugin/config@0.1.0": crate::bindings::tool::mmhost::plugin::config,
+            "mmhost:plugin/log@0.1.0": crate::bindings::tool::mmhost::plugin::log,
+        },
+    });
+}
+
+/// World `dataset-filter`.
+pub mod filter {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "dataset-filter",
+        pub_export_macro: true,
+        export_macro_name: "export_dataset_filter",
+        default_bindings_module: "mmhost_sdk::bindings::filter",
+        with: {
+            "mmhost:plugin/types@0.1.0": crate::bindings::tool::mmhost::plugin::types,
+            "mmhost:plugin/images@0.1.0": crate::bindings::tool::mmhost::plugin::images,
+            "mmhost:plugin/config@0.1.0": crate::bindings::tool::mmhost::plugin::config,
+            "mmhost:plugin/log@0.1.0": crate::bindings::tool::mmhost::plugin::log,
+        },
+    });
+}
