@@ -56,9 +56,13 @@ struct Graph {
 impl ImageIndex {
     /// Indexes images: each with its document number and its views.
     pub(crate) fn build(images: Vec<(u32, Vec<Feature>)>) -> Self {
+        Self::build_with(images, EXHAUSTIVE_UP_TO)
+    }
+
+    fn build_with(images: Vec<(u32, Vec<Feature>)>, exhaustive_up_to: usize) -> Self {
         let owners: Vec<u32> = images.iter().map(|(owner, _)| *owner).collect();
         let features: Vec<Feature> = images.into_iter().flat_map(|(_, views)| views).collect();
-        if features.len() <= EXHAUSTIVE_UP_TO {
+        if features.len() <= exhaustive_up_to {
             return Self { owners, features, graph: None };
         }
         let points = features.into_iter().map(View).collect();
@@ -99,5 +103,63 @@ impl ImageIndex {
         hits.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         hits.truncate(k);
         hits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::{feature, views};
+    use image::{Rgb, RgbImage};
+
+    /// Four by four coloured cells, chosen by a small generator from `seed`; `shift` brightens them.
+    fn picture(seed: u32, shift: u8) -> RgbImage {
+        let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
+        let cells: Vec<[u8; 3]> = (0..16)
+            .map(|_| {
+                [0; 3].map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (state >> 24) as u8 / 2 + 40 + shift
+                })
+            })
+            .collect();
+        RgbImage::from_fn(32, 32, |x, y| Rgb(cells[(y / 8 * 4 + x / 8) as usize]))
+    }
+
+    fn described(n: u32) -> Vec<(u32, Vec<Feature>)> {
+        (0..n).map(|i| (i, views(&picture(i, 0)))).collect()
+    }
+
+    #[test]
+    fn the_graph_finds_what_the_exhaustive_search_finds() {
+        let (graph, exhaustive) = (ImageIndex::build_with(described(400), 100), ImageIndex::build_with(described(400), usize::MAX));
+        assert!(graph.graph.is_some() && exhaustive.graph.is_none());
+        for i in (0..400).step_by(7) {
+            let query = feature(&picture(i, 20));
+            let (a, b) = (graph.nearest(&query, 3), exhaustive.nearest(&query, 3));
+            assert_eq!(a[0].0, i);
+            assert_eq!(a[0].0, b[0].0);
+            assert!((a[0].1 - b[0].1).abs() < 1e-5);
+            assert_eq!(a.len(), 3);
+        }
+    }
+
+    #[test]
+    fn equal_images_give_equal_graphs() {
+        let bytes = || postcard::to_stdvec(&ImageIndex::build_with(described(150), 10)).expect("an index has an encoding");
+        assert_eq!(bytes(), bytes());
+    }
+
+    #[test]
+    fn a_graph_survives_its_encoding() {
+        let index = ImageIndex::build_with(described(150), 10);
+        let query = feature(&picture(31, 0));
+        let read: ImageIndex = postcard::from_bytes(&postcard::to_stdvec(&index).expect("encoding")).expect("decoding");
+        assert_eq!(read.nearest(&query, 5), index.nearest(&query, 5));
+    }
+
+    #[test]
+    fn an_empty_index_finds_nothing() {
+        assert!(ImageIndex::build(Vec::new()).nearest(&vec![0.0; DIMENSIONS], 3).is_empty());
     }
 }
