@@ -1,0 +1,25 @@
+//! One file per command.
+
+mod data;
+mod eval;
+mod model;
+mod plugin;
+mod score;
+mod train;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Outcome;
+use crate::ui::Ui;
+
+/// Runs a command.
+pub async fn run(cli: Cli) -> Outcome<()> {
+    let ui = Ui::new();
+    match cli.command {
+        Command::Train(args) => train::run(args, ui).await,
+        Command::Eval(args) => eval::run(args, ui).await,
+        Command::Score(args) => score::run(args, ui).await,
+        Command::Model(command) => model::run(command),
+        Command::Plugin(command) => plugin::run(command, &ui),
+        Command::Data(command) => data::run(command),
+    }
+}

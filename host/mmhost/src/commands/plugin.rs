@@ -1,0 +1,102 @@
+//! `mmhost plugin`: build, list and inspect plugins.
+
+use std::path::Path;
+
+use mmhost_plugins::build::{BuildOptions, Outcome as BuildOutcome, build};
+use mmhost_plugins::inspect::{Inspection, Row, inspect, list};
+
+use crate::cli::PluginCommand;
+use crate::failure::{Blame, Outcome, bad_input};
+use crate::ui::Ui;
+
+/// Runs the command.
+pub fn run(command: PluginCommand, ui: &Ui) -> Outcome<()> {
+    match command {
+        PluginCommand::Build { plugins, check } => run_build(&plugins, check, ui),
+        PluginCommand::List { plugins } => {
+            let rows = list(&plugins).input(format!("cannot list the plugins of {}", plugins.display()))?;
+            print_rows(&rows);
+            let broken = rows.iter().filter(|row| row.problem.is_some()).count();
+            if broken > 0 { Err(bad_input(format!("{broken} of {} plugins would not load", rows.len()))) } else { Ok(()) }
+        }
+        PluginCommand::Inspect { plugin } => {
+            print_inspection(&inspect(&plugin).input(format!("cannot inspect {}", plugin.display()))?);
+            Ok(())
+        }
+    }
+}
+
+fn run_build(plugins: &Path, check: bool, ui: &Ui) -> Outcome<()> {
+    let built = build(plugins, BuildOptions { check }, |name| ui.say(format!("building {name}")));
+    let built = built.input(format!("cannot build {}", plugins.display()))?;
+    for plugin in &built {
+        let outcome = match plugin.outcome {
+            BuildOutcome::Unchanged => "unchanged",
+            BuildOutcome::Updated => "updated and pinned",
+            BuildOutcome::Differs => "differs from the component in the folder",
+            BuildOutcome::OtherCompiler => "differs, but the component was made by another compiler",
+        };
+        println!("{:<18} {:>7} bytes  {}  {outcome}", plugin.plugin, plugin.num_bytes, short(&plugin.digest));
+    }
+    let differing: Vec<&str> = built.iter().filter(|b| b.outcome == BuildOutcome::Differs).map(|b| b.plugin.as_str()).collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    Err(bad_input(format!("a rebuild gives other bytes for {}; run `mmhost plugin build {}`", differing.join(", "), plugins.display())))
+}
+
+fn print_rows(rows: &[Row]) {
+    println!("{:<18} {:<15} {:<8} {:<9} {:>8}  {:<12}  asks", "name", "kind", "version", "contract", "bytes", "sha-256");
+    for row in rows {
+        if let Some(facts) = &row.facts {
+            let digest = facts.digest.as_deref().map_or("missing", short);
+            let bytes = facts.num_bytes.map_or("-".to_string(), |n| n.to_string());
+            let asks = if facts.asks.is_empty() { "nothing".to_string() } else { facts.asks.join(", ") };
+            println!(
+                "{:<18} {:<15} {:<8} {:<9} {bytes:>8}  {digest:<12}  {asks}",
+                row.name,
+                facts.kind.to_string(),
+                facts.version,
+                facts.contract
+            );
+        }
+        if let Some(problem) = &row.problem {
+            println!("{:<18} would not load: {problem}", row.name);
+        }
+    }
+}
+
+fn print_inspection(i: &Inspection) {
+    let line = |name: &str, value: &str| println!("{name:<12}{value}");
+    let lines = |name: &str, values: &[String]| {
+        if values.is_empty() {
+            line(name, "none");
+        }
+        for (n, value) in values.iter().enumerate() {
+            line(if n == 0 { name } else { "" }, value);
+        }
+    };
+    line("name", &i.name);
+    line("about", &i.facts.description);
+    line("kind", &i.facts.kind.to_string());
+    line("version", &i.facts.version);
+    line("contract", &i.facts.contract);
+    line("component", &format!("{} ({} bytes)", i.component.display(), i.facts.num_bytes.unwrap_or_default()));
+    line("sha-256", i.facts.digest.as_deref().unwrap_or("missing"));
+    line("compiler", i.compiler.as_deref().unwrap_or("not on record"));
+    let sources = match i.sources_match {
+        Some(true) => "the component was built from these sources",
+        Some(false) => "changed since the component was built; run `mmhost plugin build`",
+        None => "not on record",
+    };
+    line("sources", sources);
+    lines("asks", &i.facts.asks);
+    lines("imports", &i.imports);
+    lines("exports", &i.exports);
+    lines("limits", &i.limits.fields().map(|(name, value)| format!("{name} = {value}")));
+    lines("config", &i.config.iter().map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>());
+}
+
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}

@@ -1,0 +1,290 @@
+//! The run's configuration: one TOML file, checked whole before anything starts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mmhost_data::atlas::warmup::WarmupOptions;
+use mmhost_learner::{GrpoOptions, OptimiserOptions, Schedule};
+use mmhost_model::ModelShape;
+use mmhost_rollout::ProtocolOptions;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Blame, Outcome, bad_input};
+
+/// The configuration that `train` uses when none is named.
+pub const DEFAULT: &str = include_str!("../../../configs/atlas.toml");
+
+/// Everything a run is made from. `run.toml` in the run directory holds it resolved.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Threads that share rollouts and training; 0 takes every core.
+    pub workers: usize,
+    /// The policy before training.
+    pub model: ModelSection,
+    /// Questions and corpora.
+    pub data: DataSection,
+    /// Which plugins, and their configuration.
+    pub plugins: PluginsSection,
+    /// Texts and limits of the turn protocol.
+    pub protocol: ProtocolOptions,
+    /// Rollouts of a training step.
+    pub rollout: RolloutSection,
+    /// The loss.
+    pub grpo: GrpoOptions,
+    /// The optimiser of GRPO.
+    pub optimiser: OptimiserSection,
+    /// Length and checkpoints.
+    pub train: TrainSection,
+    /// Evaluations before and after.
+    #[serde(default)]
+    pub eval: EvalSection,
+}
+
+/// `[eval]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalSection {
+    /// Most questions of each split (the first ones); all without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// `[model]`: a Hugging Face folder, or the built-in base that is trained first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// A Qwen2.5-VL folder. Without it the base is built by supervised warm-up on the atlas, once, and cached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// How to build the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseSection>,
+}
+
+/// `[model.base]`: the built-in base model.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseSection {
+    /// Shape of the network.
+    pub shape: ModelShape,
+    /// Size of the byte-level BPE vocabulary, added tokens included.
+    pub vocab_size: usize,
+    /// Supervised steps.
+    pub steps: usize,
+    /// Its optimiser.
+    pub optimiser: OptimiserSection,
+    /// What it is taught; the seed is derived from the run's.
+    #[serde(default)]
+    pub warmup: WarmupOptions,
+}
+
+/// `[data]`: `source = "atlas"`, or Parquet/JSONL files and a corpus folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSection {
+    /// `atlas` or `files`.
+    pub source: DataSource,
+    /// Questions to train on (`files`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<PathBuf>,
+    /// Questions to evaluate on, by split name (`files`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub eval: BTreeMap<String, PathBuf>,
+    /// Corpus folders by name (`files`); plugins ask for them by these names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub corpora: BTreeMap<String, PathBuf>,
+}
+
+/// Where questions come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataSource {
+    /// The built-in world of real flags and facts.
+    Atlas,
+    /// The files named beside.
+    Files,
+}
+
+/// `[plugins]`: which of the folder's plugins a run uses, in this order, and their configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginsSection {
+    /// Tools, in the order in which the system prompt lists them.
+    pub tools: Vec<String>,
+    /// The reward.
+    pub reward: String,
+    /// Filters that every data set passes, in order.
+    pub filters: Vec<String>,
+    /// Values for the keys of a plugin's own `[config]`, by plugin name.
+    #[serde(default)]
+    pub config: BTreeMap<String, toml::Table>,
+}
+
+/// `[rollout]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutSection {
+    /// Questions in a step.
+    pub prompts: usize,
+    /// Rollouts of each question (the group).
+    pub rollouts: usize,
+}
+
+/// An AdamW with its schedule; the number of steps follows from the section it stands in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimiserSection {
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Decay of the first and second moment.
+    pub betas: (f64, f64),
+    /// ε of AdamW.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Global gradient norm to clip to; 0 is off.
+    pub max_grad_norm: f64,
+    /// What the learning rate does after its warm-up.
+    pub schedule: Schedule,
+    /// Steps of linear warm-up.
+    pub warmup_steps: usize,
+    /// The last learning rate as a share of the peak.
+    pub final_share: f64,
+}
+
+impl OptimiserSection {
+    /// The learner's options for a training of `total_steps` steps.
+    pub fn options(&self, total_steps: usize) -> OptimiserOptions {
+        OptimiserOptions {
+            learning_rate: self.learning_rate,
+            beta1: self.betas.0,
+            beta2: self.betas.1,
+            eps: self.eps,
+            weight_decay: self.weight_decay,
+            max_grad_norm: self.max_grad_norm,
+            schedule: self.schedule,
+            warmup_steps: self.warmup_steps,
+            total_steps,
+            final_share: self.final_share,
+        }
+    }
+}
+
+/// `[train]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSection {
+    /// GRPO steps.
+    pub steps: usize,
+    /// A checkpoint after every so many steps, and after the last.
+    pub checkpoint_every: usize,
+    /// Checkpoints kept besides the newest; older ones are removed. 0 keeps all.
+    pub keep_checkpoints: usize,
+    /// Most tokens in one micro-batch of the learner.
+    pub token_budget: usize,
+}
+
+impl Config {
+    /// Reads `path`, or the built-in default.
+    pub fn load(path: Option<&Path>) -> Outcome<Self> {
+        let Some(path) = path else { return Self::parse(DEFAULT, Path::new("the built-in configuration")) };
+        let text = std::fs::read_to_string(path).input(format!("cannot read the configuration {}", path.display()))?;
+        let mut config = Self::parse(&text, path)?;
+        // Paths in a configuration are relative to its file, so that it works from any directory.
+        let base = path.parent().unwrap_or(Path::new(""));
+        let paths = config.model.path.iter_mut().chain(config.data.train.iter_mut());
+        for p in paths.chain(config.data.eval.values_mut()).chain(config.data.corpora.values_mut()) {
+            *p = base.join(&*p);
+        }
+        Ok(config)
+    }
+
+    fn parse(text: &str, path: &Path) -> Outcome<Self> {
+        let config: Self = toml::from_str(text).input(format!("{} is not a valid configuration", path.display()))?;
+        config.check().map_err(|message| bad_input(format!("{}: {message}", path.display())))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let at_least = |field: &str, found: usize, least: usize| {
+            (found >= least).then_some(()).ok_or_else(|| format!("{field} is {found}, expected at least {least}"))
+        };
+        at_least("rollout.prompts", self.rollout.prompts, 1)?;
+        at_least("rollout.rollouts", self.rollout.rollouts, 2)?;
+        at_least("train.checkpoint_every", self.train.checkpoint_every, 1)?;
+        at_least("train.token_budget", self.train.token_budget, 1)?;
+        self.grpo.validate().map_err(|e| format!("grpo: {e}"))?;
+        check_optimiser("optimiser", &self.optimiser)?;
+        match (&self.model.path, &self.model.base) {
+            (None, None) => return Err("[model] has neither path nor base; name a model folder, or describe the base to build".into()),
+            (Some(_), Some(_)) => return Err("[model] has both path and base; remove one".into()),
+            (None, Some(base)) => {
+                at_least("model.base.steps", base.steps, 1)?;
+                at_least("model.base.vocab_size", base.vocab_size, 300)?;
+                check_optimiser("model.base.optimiser", &base.optimiser)?;
+            }
+            (Some(_), None) => {}
+        }
+        match self.data.source {
+            DataSource::Files if self.data.train.is_none() => {
+                return Err("data.train is missing; with source = \"files\" it names the Parquet or JSONL file to train on".into());
+            }
+            DataSource::Atlas if self.data.train.is_some() || !self.data.eval.is_empty() || !self.data.corpora.is_empty() => {
+                return Err("data.train, data.eval and data.corpora need source = \"files\"; the atlas brings its own".into());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Worker threads to use.
+    pub fn worker_threads(&self) -> usize {
+        if self.workers > 0 { self.workers } else { std::thread::available_parallelism().map_or(1, |n| n.get()) }
+    }
+
+    /// The configuration as TOML.
+    pub fn to_toml(&self) -> Outcome<String> {
+        toml::to_string(self).internal("cannot write the configuration as TOML")
+    }
+}
+
+fn check_optimiser(section: &str, o: &OptimiserSection) -> Result<(), String> {
+    let require = |ok: bool, field: &str, found: f64, expected: &str| {
+        ok.then_some(()).ok_or_else(|| format!("{section}.{field} is {found}, expected {expected}"))
+    };
+    require(o.learning_rate > 0.0 && o.learning_rate.is_finite(), "learning_rate", o.learning_rate, "a positive number")?;
+    require((0.0..1.0).contains(&o.betas.0), "betas[0]", o.betas.0, "a number in [0, 1)")?;
+    require((0.0..1.0).contains(&o.betas.1), "betas[1]", o.betas.1, "a number in [0, 1)")?;
+    require(o.eps > 0.0, "eps", o.eps, "a positive number")?;
+    require(o.weight_decay >= 0.0, "weight_decay", o.weight_decay, "0 or more")?;
+    require(o.max_grad_norm >= 0.0, "max_grad_norm", o.max_grad_norm, "0 (off) or more")?;
+    require((0.0..=1.0).contains(&o.final_share), "final_share", o.final_share, "a number in [0, 1]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid_and_survives_a_round_trip() {
+        let config = Config::load(None).unwrap();
+        let again = Config::parse(&config.to_toml().unwrap(), Path::new("run.toml")).unwrap();
+        assert_eq!(config.to_toml().unwrap(), again.to_toml().unwrap());
+    }
+
+    #[test]
+    fn a_misspelt_or_impossible_field_is_named() {
+        for (from, to, expected) in [
+            ("clip =", "clipp =", "clipp"),
+            ("rollouts = ", "rollouts = 1 # ", "rollout.rollouts is 1, expected at least 2"),
+            ("source = \"atlas\"", "source = \"files\"", "data.train is missing"),
+        ] {
+            assert!(DEFAULT.contains(from), "{from}");
+            let error = Config::parse(&DEFAULT.replacen(from, to, 1), Path::new("x.toml")).unwrap_err().to_string();
+            assert!(error.contains("x.toml") && error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What every command that asks a policy needs, opened once: plugins, protocol, questions, and the policy with its engine.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mmhost_corpus::{Corpus, CorpusOptions};
+use mmhost_data::atlas::{Split, World, WorldOptions};
+use mmhost_data::{Sample, SampleFilter, apply_filters};
+use mmhost_engine::{LocalEngine, LocalEngineOptions};
+use mmhost_model::{ModelFolder, Processor, Qwen2_5Vl};
+use mmhost_plugins::{CallForm, FilterPlugin, HostOptions, PluginHost, RewardPlugin, ToolPlugin};
+use mmhost_rollout::{Protocol, Roller, Task, Tool};
+
+use crate::config::{Config, DataSource};
+use crate::corpora::Corpora;
+use crate::failure::{Blame, Outcome, bad_input};
+use crate::ui::Ui;
+
+/// Name under which the atlas offers its corpus.
+const ATLAS_CORPUS: &str = "default";
+/// Most sequences that one engine worker decodes at once.
+const MAX_BATCH: usize = 64;
+/// Samples that a filter sees in one call.
+const FILTER_BATCH: usize = 64;
+/// Most prompt tokens that one engine worker reads in one forward.
+const PREFILL_TOKENS: usize = 4096;
+
+/// Plugins and protocol of a run.
+pub struct Session {
+    /// Progress and log.
+    pub ui: Ui,
+    /// The resolved configuration.
+    pub config: Config,
+    /// The turn protocol over the run's tools.
+    pub protocol: Protocol,
+    /// The reward.
+    pub reward: RewardPlugin,
+    /// Which tool counts as which search.
+    pub roles: ToolRoles,
+    /// The built-in world, where the configuration uses it.
+    pub world: Option<Arc<World>>,
+    /// Digest of every plugin in use, by name.
+    pub digests: BTreeMap<String, String>,
+    /// Where base models are cached.
+    pub cache: PathBuf,
+    tools: Vec<ToolPlugin>,
+    filters: Vec<FilterPlugin>,
+}
+
+/// Which tools the two search ratios count.
+#[derive(Debug, Clone, Default)]
+pub struct ToolRoles {
+    /// The first tool that needs the image.
+    pub image_search: Option<String>,
+    /// The first tool that is called with a text.
+    pub text_search: Option<String>,
+}
+
+/// A model ready to answer.
+pub struct Policy {
+    /// Weights, shape and text side.
+    pub folder: ModelFolder,
+    /// Plays episodes.
+    pub roller: Roller,
+}
+
+impl Session {
+    /// Loads the plugins of `plugins_dir` and opens the corpora that they ask for.
+    pub fn open(ui: Ui, config: Config, plugins_dir: &Path, cache: Option<PathBuf>) -> Outcome<Self> {
+        let cache = cache_dir(cache)?;
+        let (world, corpora) = match config.data.source {
+            DataSource::Atlas => {
+                let world = World::new(&WorldOptions::default()).internal("the built-in atlas cannot be read")?;
+                let corpus = Corpus::build(world.documents(), &CorpusOptions::default()).internal("cannot index the built-in atlas")?;
+                (Some(Arc::new(world)), Corpora::single(ATLAS_CORPUS, corpus))
+            }
+            DataSource::Files => (None, Corpora::open(&config.data.corpora)?),
+        };
+        let host = plugin_host(&config, &cache, corpora)?;
+        let plugins = host.load_dir(plugins_dir).input(format!("cannot load the plugins of {}", plugins_dir.display()))?;
+
+        let missing = |kind: &str, name: &str, has: Vec<&str>| {
+            bad_input(format!("{} has no {kind} \"{name}\"; it has {has:?}", plugins_dir.display()))
+        };
+        let mut tools = Vec::new();
+        for name in &config.plugins.tools {
+            let found = plugins.tools.iter().find(|t| &t.info().name == name);
+            tools
+                .push(found.cloned().ok_or_else(|| missing("tool", name, plugins.tools.iter().map(|t| t.info().name.as_str()).collect()))?);
+        }
+        let mut filters = Vec::new();
+        for name in &config.plugins.filters {
+            let found = plugins.filters.iter().find(|f| f.name() == name);
+            filters.push(found.cloned().ok_or_else(|| missing("filter", name, plugins.filters.iter().map(|f| f.name()).collect()))?);
+        }
+        let name = &config.plugins.reward;
+        let reward = plugins.rewards.iter().find(|r| r.name() == name).cloned();
+        let reward = reward.ok_or_else(|| missing("reward", name, plugins.rewards.iter().map(|r| r.name()).collect()))?;
+
+        let mut digests: BTreeMap<String, String> = tools.iter().map(|t| (t.info().name.clone(), t.digest().to_string())).collect();
+        digests.extend(filters.iter().map(|f| (f.name().to_string(), f.digest().to_string())));
+        digests.insert(reward.name().to_string(), reward.digest().to_string());
+
+        let specs: Vec<_> = tools.iter().map(|t| t.spec().clone()).collect();
+        let roles = ToolRoles {
+            image_search: specs.iter().find(|s| s.needs_image).map(|s| s.name.clone()),
+            text_search: specs.iter().find(|s| !s.needs_image && !matches!(s.call, CallForm::Literal(_))).map(|s| s.name.clone()),
+        };
+        let protocol = Protocol::new(config.protocol.clone(), specs).input("[protocol] and the tools do not fit together")?;
+        Ok(Self { ui, config, protocol, reward, roles, world, digests, cache, tools, filters })
+    }
+
+    /// Starts an engine over a model.
+    pub fn policy(&self, folder: ModelFolder) -> Outcome<Policy> {
+        let model = Qwen2_5Vl::frozen(&folder.config, &folder.weights).internal("cannot build the network")?;
+        let options = LocalEngineOptions { workers: self.config.worker_threads(), max_batch: MAX_BATCH, prefill_tokens: PREFILL_TOKENS };
+        let engine = LocalEngine::start(model, folder.processor.clone(), options);
+        let tools = self.tools.iter().map(|t| Arc::new(t.clone()) as Arc<dyn Tool>).collect();
+        let roller = Roller::new(Arc::new(engine), folder.processor.clone(), tools, self.config.protocol.clone())
+            .input("[protocol] and the tools do not fit together")?;
+        Ok(Policy { folder, roller })
+    }
+
+    /// The questions to train on.
+    pub fn train_samples(&self) -> Outcome<Vec<Sample>> {
+        match (&self.world, &self.config.data.train) {
+            (Some(world), _) => Ok(world.samples(Split::Train)),
+            (None, Some(path)) => mmhost_data::read(path).input(format!("cannot read {}", path.display())),
+            (None, None) => Err(bad_input("data.train names no file to train on")),
+        }
+    }
+
+    /// The questions to evaluate on, by split.
+    pub fn eval_samples(&self) -> Outcome<BTreeMap<String, Vec<Sample>>> {
+        if let Some(world) = &self.world {
+            return Ok([Split::Test, Split::HeldOut].map(|split| (split.word().to_string(), world.samples(split))).into());
+        }
+        let read = |(name, path): (&String, &PathBuf)| {
+            Ok((name.clone(), mmhost_data::read(path).input(format!("cannot read {}", path.display()))?))
+        };
+        self.config.data.eval.iter().map(read).collect()
+    }
+
+    /// Passes samples through the run's filters and prepares their images.
+    pub async fn tasks(&self, name: &str, samples: Vec<Sample>, processor: &Processor) -> Outcome<Vec<Task>> {
+        let filters: Vec<&dyn SampleFilter> = self.filters.iter().map(|f| f as &dyn SampleFilter).collect();
+        let total = samples.len();
+        let filtered = apply_filters(&filters, samples, FILTER_BATCH).await.input(format!("a filter failed on {name}"))?;
+        if let Some(first) = filtered.dropped.first() {
+            let n = filtered.dropped.len();
+            self.ui.say(format!(
+                "{n} of {total} questions of {name} dropped, first {} by {}: {}",
+                first.sample.id, first.filter, first.reason
+            ));
+        }
+        let samples = filtered.kept;
+        if samples.is_empty() {
+            return Err(bad_input(format!("no question of {name} is left after the filters")));
+        }
+        let prepare = |sample| Task::prepare(Arc::new(sample), processor);
+        samples.into_iter().map(prepare).collect::<Result<_, _>>().input(format!("cannot prepare the questions of {name}"))
+    }
+}
+
+/// The plugin runtime over some corpora.
+fn plugin_host(config: &Config, cache: &Path, corpora: Corpora) -> Outcome<PluginHost> {
+    let json = |(name, table): (&String, &toml::Table)| {
+        let value = serde_json::to_value(table).internal(format!("plugins.config.{name}"))?;
+        Ok((name.clone(), value))
+    };
+    let config = config.plugins.config.iter().map(json).collect::<Outcome<_>>()?;
+    PluginHost::new(HostOptions { cache_dir: cache.join("plugins"), corpus: Arc::new(corpora), config })
+        .internal("cannot start the plugin runtime")
+}
+
+/// The folder for what can be made again.
+fn cache_dir(chosen: Option<PathBuf>) -> Outcome<PathBuf> {
+    let from_env = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let user = || from_env("XDG_CACHE_HOME").or_else(|| Some(from_env("HOME")?.join(".cache"))).map(|dir| dir.join("mmhost"));
+    chosen.or_else(user).ok_or_else(|| bad_input("there is no cache folder: neither --cache, XDG_CACHE_HOME nor HOME is set"))
+}
