@@ -49,10 +49,10 @@ impl Pair {
 
 /// Where `marker` stands in `text`: `Ok(None)` when it does not, `Err` when it does more than once.
 fn once(text: &str, marker: &str) -> Result<Option<usize>, ()> {
-    let Some(first) = text.find(marker) else { return Ok(None) };
-    match text[first + marker.len()..].contains(marker) {
-        true => Err(()),
-        false => Ok(Some(first)),
+    match text.split_once(marker) {
+        None => Ok(None),
+        Some((_, after)) if after.contains(marker) => Err(()),
+        Some((before, _)) => Ok(Some(before.len())),
     }
 }
 
@@ -116,9 +116,9 @@ impl Rules {
     /// The last answer of a turn, well-formed or not: what stands before the last closing tag and after the opening tag next to
     /// it.
     pub fn answer<'a>(&self, turn: &'a str) -> Option<&'a str> {
-        let inside = &turn[..turn.rfind(&self.answer.close)?];
-        let open = inside.rfind(&self.answer.open)?;
-        Some(&inside[open + self.answer.open.len()..])
+        let (inside, _) = turn.rsplit_once(&self.answer.close)?;
+        let (_, answer) = inside.rsplit_once(&self.answer.open)?;
+        Some(answer)
     }
 }
 

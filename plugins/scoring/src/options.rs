@@ -76,7 +76,7 @@ impl Options {
                 return bad(field, &thousandths(value), "a number from 0 to 1");
             }
         }
-        let is_tag = |tag: &str| !tag.is_empty() && tag.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
+        let is_tag = |tag: &str| !tag.is_empty() && tag.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
         let tags = [("reason_tag", &self.reason_tag), ("answer_tag", &self.answer_tag)]
             .into_iter()
             .chain(self.tags.values().map(|tag| ("tags", tag)));
