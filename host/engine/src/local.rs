@@ -45,9 +45,19 @@ impl LocalEngine {
     /// sequences before an update.
     pub fn start(model: Qwen2_5Vl, processor: Processor, options: LocalEngineOptions) -> Self {
         let eos = processor.eos_ids().to_vec();
-        let decode: Decode =
-            Arc::new(move |ids| processor.tokenizer.decode(ids).map_err(|e| EngineError::Model(e.to_string())));
-        Self { scheduler: Scheduler::start(model, &decode, &eos, &options) }
+        Self::start_with(model, &eos, move |ids| processor.tokenizer.decode(ids), &options)
+    }
+
+    /// [`Self::start`] without a processor: `eos` are the tokens that end a turn, `decode` turns ids into text (only stop strings
+    /// ask for it).
+    pub fn start_with(
+        model: Qwen2_5Vl,
+        eos: &[u32],
+        decode: impl Fn(&[u32]) -> mmhost_model::Result<String> + Send + Sync + 'static,
+        options: &LocalEngineOptions,
+    ) -> Self {
+        let decode: Decode = Arc::new(move |ids| decode(ids).map_err(|e| EngineError::Model(e.to_string())));
+        Self { scheduler: Scheduler::start(model, &decode, eos, options) }
     }
 
     /// What the engine has done so far.

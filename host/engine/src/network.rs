@@ -18,7 +18,7 @@ pub(crate) trait Network: Clone + Send + Sync + 'static {
     /// Tokens that stand for images and are never drawn: what they stand for cannot be generated.
     fn placeholders(&self) -> Vec<u32>;
     /// Positions of `segment` appended at `cursor`, everything about the segment checked, so that a forward pass cannot fail
-    /// because of one sequence in its batch.
+    /// because of one sequence in its batch. On error the cursor is unchanged.
     fn positions(&self, cursor: &mut PositionCursor, segment: &Segment) -> Result<Vec<[u32; 3]>, EngineError>;
     /// Runs the new tokens of each sequence; logits of each sequence's last token, `[S, V]`, contiguous `f32` on the CPU.
     fn step(&self, batch: &Packed, caches: &mut [&mut Self::Cache]) -> Result<Tensor, EngineError>;
@@ -49,41 +49,17 @@ impl Network for Qwen2_5Vl {
 
     fn positions(&self, cursor: &mut PositionCursor, segment: &Segment) -> Result<Vec<[u32; 3]>, EngineError> {
         let config = self.config();
-        let bad = |reason: String| Err(EngineError::Segment(reason));
         // 1. Token ids
         let vocab = config.text.vocab_size;
         if let Some((at, id)) = segment.tokens.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
-            return bad(format!("token {at} has id {id}, but the vocabulary holds {vocab} ids (0 to {})", vocab - 1));
+            return Err(EngineError::Segment(format!("token {at} has the id {id}, expected ids below vocab_size ({vocab})")));
         }
-        // 2. Images against their placeholders
-        let merge = config.vision.spatial_merge_size as u32;
-        let width = config.vision.patch_dim();
-        let mut expected = 0;
-        for (i, image) in segment.images.iter().enumerate() {
-            let [t, h, w] = image.grid_thw;
-            if t == 0 || h == 0 || w == 0 || h % merge != 0 || w % merge != 0 {
-                return bad(format!("image {i} has a grid of {t}×{h}×{w} patches; height and width must be multiples of {merge} and nothing 0"));
-            }
-            let patches = t as usize * h as usize * w as usize;
-            if image.pixel_values.len() != patches * width {
-                let found = image.pixel_values.len();
-                return bad(format!("image {i} has {found} pixel values; its grid of {t}×{h}×{w} patches of {width} needs {}", patches * width));
-            }
-            expected += image.num_tokens(merge);
+        // 2. Images, each in itself
+        for image in &segment.images {
+            image.validate(config).map_err(|e| EngineError::Segment(e.to_string()))?;
         }
-        let found = segment.tokens.iter().filter(|id| **id == config.tokens.image).count();
-        if found != expected {
-            let images = segment.images.len();
-            return bad(format!("{found} image tokens stand in the text, but its {images} images need {expected}"));
-        }
-        if let Some(at) = segment.tokens.iter().position(|id| *id == config.tokens.video) {
-            return bad(format!("token {at} stands for a video, which this engine does not read"));
-        }
-        // 3. Positions; the cursor moves only if all is well.
-        let mut moved = cursor.clone();
-        let positions = moved.extend(config, &segment.tokens, &segment.images).map_err(|e| EngineError::Segment(e.to_string()))?;
-        *cursor = moved;
-        Ok(positions)
+        // 3. Images against their placeholders, and positions
+        cursor.extend(config, &segment.tokens, &segment.images).map_err(|e| EngineError::Segment(e.to_string()))
     }
 
     fn step(&self, batch: &Packed, caches: &mut [&mut KvCache]) -> Result<Tensor, EngineError> {

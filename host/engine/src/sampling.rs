@@ -259,9 +259,10 @@ mod tests {
         exp.iter().map(|e| e / sum).collect()
     }
 
-    /// Shares of 200,000 draws.
+    const DRAWS: usize = 60_000;
+
+    /// Shares of [`DRAWS`] draws.
     fn shares(logits: &[f32], sampling: &Sampling, never: &[u32]) -> Vec<f64> {
-        const DRAWS: usize = 200_000;
         let (mut sampler, mut rng, mut counts) = (Sampler::default(), rng(5), vec![0f64; logits.len()]);
         for _ in 0..DRAWS {
             counts[sampler.draw(logits, sampling, &mut rng, never).unwrap().token as usize] += 1.0 / DRAWS as f64;
@@ -271,8 +272,9 @@ mod tests {
 
     fn assert_close(got: &[f64], expected: &[f64]) {
         for (i, (g, e)) in got.iter().zip(expected).enumerate() {
-            // Five standard deviations of a share of 200,000 draws.
-            assert!((g - e).abs() <= 5.0 * (e * (1.0 - e) / 200_000.0).sqrt() + 1e-9, "token {i}: share {g}, probability {e}");
+            // Five standard deviations; where few draws are expected, a handful more; where none, none.
+            let few = if *e > 0.0 { 4.0 / DRAWS as f64 } else { 0.0 };
+            assert!((g - e).abs() <= 5.0 * (e * (1.0 - e) / DRAWS as f64).sqrt() + few, "token {i}: share {g}, probability {e}");
         }
     }
 

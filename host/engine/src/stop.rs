@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn tokens_without_text_do_not_hide_it() {
-        assert_eq!(first(b"x\0e\0\0n\0\0d\0", &["end"]), Some((8, 0)));
+        assert_eq!(first(b"x\0e\0\0n\0\0d\0", &["end"]), Some((9, 0)));
     }
 
     #[test]

@@ -350,10 +350,10 @@ async fn decoding_goes_on_while_prompts_arrive() {
     let prompts = join_all((0..10).map(|i| engine.open(text((0..10).map(|j| 30 + i * 10 + j)), 1)));
     let greedy = Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0 };
     let turn = engine.generate(id, TurnRequest { sampling: greedy, ..request(text([30]), 0, 5) });
-    let (prompts, turn) = tokio::join!(prompts, turn);
+    let (turn, prompts) = tokio::join!(turn, prompts);
     assert!(prompts.iter().all(Result::is_ok));
     assert_eq!(turn.unwrap().tokens.len(), 5);
     // Had the turn waited for the prompts, or they for it, there would be a step more for each of its tokens.
     let stats = engine.stats();
-    assert!(stats.steps <= 14, "{stats:?}");
+    assert!(stats.steps <= 12, "{stats:?}");
 }
