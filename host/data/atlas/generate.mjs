@@ -1,11 +1,11 @@
 // Regenerates flags.png and facts.json, the raw material of the built-in atlas.
 //
-//   npm install --no-save flag-icons@7.5.0 countries-list@3.4.1 @resvg/resvg-js@2.6.2 pngjs@7.0.0
+//   npm install --no-save flag-icons@7.5.0 circle-flags@2.8.3 countries-list@3.4.1 @resvg/resvg-js@2.6.2 pngjs@7.0.0
 //   node generate.mjs
 //
 // flags.png  one sheet of TILE×TILE RGB tiles, COLUMNS to a row: first the entities in the order of facts.json, then the unnamed flags.
 // facts.json entities with their facts, and the codes of the unnamed flags (flags that no entity of the atlas bears: territories,
-//            organisations, and flags too close to an entity's flag). They serve as flags whose name nobody is taught.
+//            regions, organisations, and flags too close to an entity's flag). They serve as flags whose name nobody is taught.
 import fs from 'node:fs';
 import path from 'node:path';
 import { createRequire } from 'node:module';
@@ -25,6 +25,7 @@ const LAST = new Set(('ac ai as aw ax bl bm bq bv cc ck cw cx eh fk fo gf gg gi 
 const here = path.dirname(new URL(import.meta.url).pathname);
 const require = createRequire(import.meta.url);
 const flagDir = path.join(path.dirname(require.resolve('flag-icons/package.json')), 'flags', '4x3');
+const circleDir = path.join(path.dirname(require.resolve('circle-flags/package.json')), 'flags');
 const currencyNames = new Intl.DisplayNames(['en'], { type: 'currency' });
 
 /** ASCII spelling: the nano model's alphabet. */
@@ -32,8 +33,7 @@ const fold = (s) => s.replace(/ø/g, 'o').replace(/ß/g, 'ss').replace(/ı/g, 'i
   .normalize('NFKD').replace(/[^\x20-\x7e]/g, '').trim().replace(/\.$/, '');
 
 /** RGB tile of a flag on white, by box averaging of a four times finer drawing. */
-function tile(code) {
-  const svg = fs.readFileSync(path.join(flagDir, `${code}.svg`));
+function tile(svg) {
   const drawn = new Resvg(svg, { fitTo: { mode: 'width', value: TILE * 4 }, background: 'white' }).render();
   const { width, height, pixels } = drawn;
   const out = Buffer.alloc(TILE * TILE * 3);
@@ -62,7 +62,7 @@ function layout(rgb) {
 const distance = (a, b) => Math.sqrt(a.reduce((s, v, i) => s + (v - b[i]) ** 2, 0) / a.length);
 
 const codes = fs.readdirSync(flagDir).filter((f) => f.endsWith('.svg')).map((f) => f.slice(0, -4)).sort();
-const tiles = new Map(codes.map((code) => [code, tile(code)]));
+const tiles = new Map(codes.map((code) => [code, tile(fs.readFileSync(path.join(flagDir, `${code}.svg`)))]));
 
 const candidates = Object.entries(countries)
   .map(([key, c]) => ({ code: key.toLowerCase(), c }))
@@ -90,6 +90,16 @@ for (const { code, c } of candidates) {
 if (entities.length < ENTITIES) throw new Error(`only ${entities.length} entities are left, ${ENTITIES} are wanted`);
 const taken = new Set(entities.map((e) => e.code));
 const unnamed = codes.filter((code) => !taken.has(code));
+// Flags of regions, peoples and former states, without the circle that this collection cuts them to.
+for (const file of fs.readdirSync(circleDir).sort()) {
+  const code = file.slice(0, -4);
+  if (!file.endsWith('.svg') || /^[a-z]{2}$/.test(code)) continue;
+  const rgb = tile(fs.readFileSync(path.join(circleDir, file), 'utf8').replace(/ mask="url\(#a\)"/g, ''));
+  const cells = layout(rgb);
+  if (layouts.some((other) => distance(cells, other) < NEAR_DUPLICATE)) continue;
+  tiles.set(`circle/${code}`, rgb);
+  unnamed.push(`circle/${code}`);
+}
 
 const order = [...entities.map((e) => e.code), ...unnamed];
 const rows = Math.ceil(order.length / COLUMNS);
