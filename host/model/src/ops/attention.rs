@@ -89,11 +89,10 @@ impl Rope {
     }
 }
 
-/// Checks shapes; returns `T`.
-pub(super) fn check(qkv: &Tensor, rope: &Rope, heads: Heads, cu_seqlens: &[u32]) -> Result<usize> {
-    let (t, width) = qkv.dims2()?;
+/// Checks that `t` rows of `width` values, tables, heads and sequences fit together.
+pub(super) fn check((t, width): (usize, usize), rope: &Rope, heads: Heads, cu_seqlens: &[u32]) -> Result<()> {
     if heads.kv == 0 || !heads.q.is_multiple_of(heads.kv) || !heads.dim.is_multiple_of(2) || width != heads.qkv_width() {
-        bail!("rope_attention: qkv {:?} and {heads:?} do not fit together", qkv.dims());
+        bail!("rope_attention: qkv [{t}, {width}] and {heads:?} do not fit together");
     }
     if rope.cos.len() != t * heads.dim / 2 {
         bail!("rope_attention: {t} tokens of {} frequencies need tables of {}, got {}", heads.dim / 2, t * heads.dim / 2, rope.cos.len());
@@ -102,7 +101,7 @@ pub(super) fn check(qkv: &Tensor, rope: &Rope, heads: Heads, cu_seqlens: &[u32])
     if cu_seqlens.first() != Some(&0) || cu_seqlens.last().map(|&end| end as usize) != Some(t) || !ordered {
         bail!("rope_attention: cu_seqlens must rise from 0 to the number of tokens {t}");
     }
-    Ok(t)
+    Ok(())
 }
 
 /// Attention within each sequence, with rotary positions applied to queries and keys (first and second half of a head turn
@@ -114,7 +113,8 @@ pub(super) fn check(qkv: &Tensor, rope: &Rope, heads: Heads, cu_seqlens: &[u32])
 /// # Errors
 /// If the shapes do not fit.
 pub fn rope_attention(qkv: &Tensor, rope: &Rope, heads: Heads, cu_seqlens: &Arc<[u32]>, causal: bool) -> Result<Tensor> {
-    let t = check(qkv, rope, heads, cu_seqlens)?;
+    let (t, width) = qkv.dims2()?;
+    check((t, width), rope, heads, cu_seqlens)?;
     if !is_fused(&[qkv]) {
         return plain::rope_attention(qkv, rope, heads, cu_seqlens, causal);
     }
@@ -122,8 +122,8 @@ pub fn rope_attention(qkv: &Tensor, rope: &Rope, heads: Heads, cu_seqlens: &Arc<
     let out = read(&[qkv], |v| Ok(written(t * heads.out_width(), |out| forward(out, &mut log_sums, v[0], rope, heads, cu_seqlens, causal))))?;
     let (rope, cu_seqlens) = (rope.clone(), cu_seqlens.clone());
     node("rope_attention", &[qkv], out, (t, heads.out_width()), move |b| {
-        let d_qkv = |d: &mut [f32]| backward(d, b.inputs[0], b.out, &log_sums, b.grad, &rope, heads, &cu_seqlens, causal);
-        Ok(vec![Some(written(t * heads.qkv_width(), d_qkv))])
+        let saved = Saved { qkv: b.inputs[0], out: b.out, log_sums: &log_sums };
+        Ok(vec![Some(written(t * width, |d_qkv| backward(d_qkv, saved, b.grad, &rope, heads, &cu_seqlens, causal)))])
     })
 }
 
@@ -206,6 +206,9 @@ fn with_scratch<const N: usize>(sizes: [usize; N], f: impl FnOnce([&mut [f32]; N
 struct Part<'a> {
     rope: &'a Rope,
     heads: Heads,
+    /// Row of the first token in the tables.
+    first_angle: usize,
+    /// Row of the first token in queries, keys, values and results.
     start: usize,
     len: usize,
     kv: usize,
@@ -229,6 +232,9 @@ impl Part<'_> {
     fn log_sum(&self, i: usize, g: usize) -> usize {
         (self.start + i) * self.heads.q + self.kv * self.heads.group() + g
     }
+    fn angles(&self, i: usize) -> (&[f32], &[f32]) {
+        self.rope.at(self.first_angle + i, self.heads.dim)
+    }
     fn rows(&self) -> usize {
         self.len * self.heads.group()
     }
@@ -241,7 +247,7 @@ impl Part<'_> {
     fn gather(&self, q: &mut [f32], k: &mut [f32], qkv: &[f32]) {
         let (dim, group) = (self.heads.dim, self.heads.group());
         for i in 0..self.len {
-            let angles = self.rope.at(self.start + i, dim);
+            let angles = self.angles(i);
             for g in 0..group {
                 rotate(&mut q[(i * group + g) * dim..][..dim], &qkv[self.query(i, g)..][..dim], angles, self.heads.scale());
             }
@@ -261,14 +267,16 @@ impl Part<'_> {
 
 /// Calls `f` for every sequence and key/value head, on several threads where allowed.
 fn for_each_part(rope: &Rope, heads: Heads, cu_seqlens: &[u32], f: impl Fn(Part) + Sync) {
-    let parts: Vec<Part> = segments(cu_seqlens)
-        .flat_map(|(start, end)| (0..heads.kv).map(move |kv| Part { rope, heads, start, len: end - start, kv }))
-        .collect();
+    let base = cu_seqlens.first().map_or(0, |&first| first as usize);
+    let part = |(start, end), kv| Part { rope, heads, first_angle: start, start: start - base, len: end - start, kv };
+    let parts: Vec<Part> = segments(cu_seqlens).flat_map(|segment| (0..heads.kv).map(move |kv| part(segment, kv))).collect();
     let work = parts.iter().map(|p| 4 * p.rows() * p.len * heads.dim).sum();
     threads::split(parts.len(), work, |from, to| parts[from..to].iter().for_each(|&part| f(part)));
 }
 
 /// Writes the result `out` `[T, Hq·Dh]` and, unless it is empty, `log_sums` `[T, Hq]`.
+///
+/// `cu_seqlens` may be a stretch out of the middle: its first entry names the row of `rope` at which `qkv` begins.
 pub(super) fn forward(
     out: &mut [f32],
     log_sums: &mut [f32],
@@ -314,13 +322,18 @@ pub(super) fn forward(
     });
 }
 
-/// Writes the gradient `d_qkv` from that of the result, `grad`.
-#[allow(clippy::too_many_arguments)]
+/// What the forward leaves to the backward.
+#[derive(Clone, Copy)]
+pub(super) struct Saved<'a> {
+    pub qkv: &'a [f32],
+    pub out: &'a [f32],
+    pub log_sums: &'a [f32],
+}
+
+/// Writes the gradient `d_qkv` from that of the result, `grad`. `cu_seqlens` is as in [`forward`].
 pub(super) fn backward(
     d_qkv: &mut [f32],
-    qkv: &[f32],
-    out: &[f32],
-    log_sums: &[f32],
+    Saved { qkv, out, log_sums }: Saved,
     grad: &[f32],
     rope: &Rope,
     heads: Heads,
@@ -375,11 +388,11 @@ pub(super) fn backward(
                 for r in 0..rows {
                     let (token, g) = (i + r / group, r % group);
                     let to = &mut d_qkv[part.query(token, g)..][..dim];
-                    rotate_back(to, &d_q[r * dim..][..dim], rope.at(part.start + token, dim), heads.scale());
+                    rotate_back(to, &d_q[r * dim..][..dim], part.angles(token), heads.scale());
                 }
             }
             for i in 0..len {
-                let angles = rope.at(part.start + i, dim);
+                let angles = part.angles(i);
                 rotate_back(&mut d_qkv[part.key(i)..][..dim], &d_k[i * dim..][..dim], angles, 1.0);
                 d_qkv[part.value(i)..][..dim].copy_from_slice(&d_v[i * dim..][..dim]);
             }

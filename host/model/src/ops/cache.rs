@@ -76,7 +76,8 @@ pub fn rope_attention_cached(
     cu_seqlens: &[u32],
     caches: &mut [&mut LayerKv],
 ) -> Result<Tensor> {
-    let t = check(qkv, rope, heads, cu_seqlens)?;
+    let (t, width) = qkv.dims2()?;
+    check((t, width), rope, heads, cu_seqlens)?;
     if caches.len() + 1 != cu_seqlens.len() {
         bail!("rope_attention_cached: {} caches for {} sequences", caches.len(), cu_seqlens.len() - 1);
     }

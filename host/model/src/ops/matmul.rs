@@ -151,7 +151,7 @@ unsafe fn columns(
 /// A cache line. Panels begin on one, or every load of a register would touch two.
 #[repr(align(64))]
 #[derive(Clone, Copy)]
-struct Line([f32; LANES]);
+struct Line(#[allow(dead_code, reason = "only ever seen as plain values")] [f32; LANES]);
 
 /// A buffer kept from product to product.
 struct Buffer(Vec<Line>);

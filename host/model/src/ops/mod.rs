@@ -22,6 +22,7 @@
 //! happened to be decoded together.
 
 mod attention;
+mod block;
 mod cache;
 mod linear;
 mod logprob;
@@ -36,6 +37,7 @@ mod simd;
 mod threads;
 
 pub use attention::{Heads, Rope, rope_attention};
+pub use block::{Block, Linear, attention_block, mlp_block};
 pub use cache::{LayerKv, rope_attention_cached};
 pub use linear::linear;
 pub use logprob::{target_logprob, target_logprob_entropy};

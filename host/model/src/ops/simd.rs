@@ -340,17 +340,6 @@ pub(super) fn add_assign(y: &mut [f32], x: &[f32]) {
     }
 }
 
-/// `y += a · x`.
-#[inline]
-pub(super) fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
-    assert_eq!(y.len(), x.len());
-    let a = Lanes::splat(a);
-    for i in (0..y.len()).step_by(LANES) {
-        let sum = a.mul_add(load(x, i), load(y, i));
-        store(y, i, sum);
-    }
-}
-
 /// `Σ a·b`, summed in an order that depends on the length only.
 #[inline]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -399,11 +388,10 @@ mod tests {
         for n in [0, 1, 15, 16, 17, 63, 64, 65, 200] {
             let a: Vec<f32> = (0..n).map(|i| i as f32).collect();
             let mut y = vec![1.0; n];
-            add_scaled(&mut y, 2.0, &a);
             add_assign(&mut y, &a);
             let want: f32 = (0..n).map(|i| (i * i) as f32).sum();
             assert!((dot(&a, &a) - want).abs() <= want * 1e-6);
-            assert!(y.iter().enumerate().all(|(i, &y)| y == 1.0 + 3.0 * i as f32));
+            assert!(y.iter().enumerate().all(|(i, &y)| y == 1.0 + i as f32));
         }
     }
 }
