@@ -150,18 +150,14 @@ async fn perform(tool: Arc<dyn Tool>, input: ToolInput, processor: Processor, li
         Ok(result) => result,
         Err(error) => {
             tracing::debug!(tool = %name, %error, "a tool call failed");
-            return Outcome {
-                body: vec![Content::Text(short(&format!("{name} failed: {}", told(&error))))],
-                fault: Some(error.to_string()),
-                elapsed_ms: elapsed(),
-            };
+            return Outcome { fault: Some(error.to_string()), ..failure(&format!("{name} failed: {}", told(&error)), elapsed()) };
         }
     };
     match contents(parts, &processor, &limits) {
         Ok(body) => Outcome { body, fault: None, elapsed_ms: elapsed() },
         Err(reason) => {
             tracing::warn!(tool = %name, %reason, "the result of a tool cannot be used");
-            failure(&format!("{name} failed: {reason}"), elapsed())
+            Outcome { fault: Some(reason), ..failure(&format!("{name} failed: its result cannot be used"), elapsed()) }
         }
     }
 }
@@ -217,9 +213,9 @@ fn contents(parts: Vec<ResultPart>, processor: &Processor, limits: &ProtocolOpti
 
 fn decode(file: ImageBytes, processor: &Processor, limits: &ProtocolOptions) -> Result<Content, String> {
     let unreadable = |error: &dyn std::fmt::Display| format!("an image cannot be read: {error}");
-    let reader = || image::ImageReader::new(Cursor::new(&file.bytes)).with_guessed_format().map_err(|error| unreadable(&error));
     // The size stands in the header: a bomb is refused before it is unpacked.
-    let (width, height) = reader()?.into_dimensions().map_err(|error| unreadable(&error))?;
+    let header = image::ImageReader::new(Cursor::new(&file.bytes)).with_guessed_format().map_err(|error| unreadable(&error))?;
+    let (width, height) = header.into_dimensions().map_err(|error| unreadable(&error))?;
     let pixels = u64::from(width) * u64::from(height);
     if pixels > limits.max_image_pixels {
         return Err(format!("an image has {width}x{height} pixels, at most {} are allowed", limits.max_image_pixels));

@@ -173,3 +173,20 @@ async fn metrics_count_what_happened() {
     assert_eq!((classes["both_required"].len(), classes[""].len()), (7, 1));
     assert_eq!(metrics::Tally::default().mean(), None);
 }
+
+/// A line as version 0.1.0 writes it: whoever changes the record must go on reading it.
+#[test]
+fn the_format_of_0_1_0_reads() {
+    let line =
+        r#"{"id":"step=1/group=0/rollout=2","sample":"s1","category":null,"question":"?","ground_truth":"a","candidate_answers":["b"],
+        "workflow":"on-demand","tokens":[5,6,7],"mask":[false,true,true],"logprobs":[-0.5,-1.25],"turns":[{"start":1,"end":3,"text":"x"}],
+        "calls":[{"tool":"t","digest":"d","argument":"q","result":"r","ok":true,"elapsed_ms":1.5,"shared":false}],"calls_allowed":2,
+        "ending":"over_limit","reward":{"scored":{"total":0.91,"components":[["accuracy",1.0]]}},"image_digests":["00"]}"#
+            .replace("\n", "");
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("old.jsonl"), format!("{line}\n")).unwrap();
+    let episode = &read_dir(dir.path()).unwrap().episodes[0];
+    assert_eq!((episode.total_reward(), episode.reward_component("accuracy")), (Some(0.91), Some(1.0)));
+    assert_eq!((episode.workflow, episode.ending.name()), (Workflow::OnDemand, "over_limit"));
+    assert_eq!((episode.num_sampled(), episode.calls[0].elapsed_ms), (2, 1.5));
+}

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use mmhost_plugins::{PluginError, ResultPart};
+use mmhost_plugins::{ImageBytes, PluginError, ResultPart};
 use mmhost_rollout::{Ending, Episode, Error, ProtocolOptions, Violation, Workflow};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -162,40 +162,36 @@ async fn images_that_do_not_fit_are_left_out_whole() {
 
 #[tokio::test]
 async fn a_failing_tool_is_told_and_the_episode_goes_on() {
-    let bomb = |width: u32| {
-        // A PNG header that promises more pixels than are allowed.
-        let mut bytes = png(8, 8, 1).bytes.to_vec();
-        bytes[16..20].copy_from_slice(&width.to_be_bytes());
-        ResultPart::Image(mmhost_plugins::ImageBytes { media_type: "image/png".into(), bytes: bytes.into() })
-    };
     type Answer = Box<dyn Fn() -> Result<Vec<ResultPart>, PluginError> + Send + Sync>;
-    let cases: Vec<(&str, Answer)> = vec![
-        ("text-search failed: nothing found\n[plugin", Box::new(|| Err(plugin_error()))),
+    let unusable = "text-search failed: its result cannot be used\n[";
+    let cases: Vec<(String, Answer)> = vec![
+        ("text-search failed: nothing found\n[plugin".into(), Box::new(|| Err(plugin_error()))),
         (
-            "text-search failed: it took too long\n[plugin",
+            "text-search failed: it took too long\n[plugin".into(),
             Box::new(|| Err(PluginError::Deadline { plugin: "text-search".into(), limit_ms: 5 })),
         ),
         (
-            "text-search failed: an image cannot be read",
+            format!("{unusable}an image cannot be read"),
             Box::new(|| {
-                let file = mmhost_plugins::ImageBytes { media_type: "image/png".into(), bytes: b"no image".as_slice().into() };
+                let file = ImageBytes { media_type: "image/png".into(), bytes: b"no image".as_slice().into() };
                 Ok(vec![ResultPart::Text("found".into()), ResultPart::Image(file)])
             }),
         ),
-        ("text-search failed: an image has 4000000000x8 pixels", Box::new(move || Ok(vec![bomb(4_000_000_000)]))),
-        ("text-search failed: the result has 9 images", Box::new(|| Ok(vec![ResultPart::Image(png(8, 8, 1)); 9]))),
-        ("the tool stopped unexpectedly", Box::new(|| panic!("a defect of the tool"))),
+        (format!("{unusable}an image has 90x80 pixels, at most 4096"), Box::new(|| Ok(vec![ResultPart::Image(png(90, 80, 1))]))),
+        (format!("{unusable}the result has 9 images, at most 8"), Box::new(|| Ok(vec![ResultPart::Image(png(8, 8, 1)); 9]))),
+        ("the tool stopped unexpectedly".into(), Box::new(|| panic!("a defect of the tool"))),
     ];
     for (needle, answer) in cases {
         let turns = [reason("<text_search>q</text_search>"), reason("<answer>x</answer>")];
         let engine = Arc::new(ScriptedEngine::new(move |ask| Act::Say(turns[ask.generation].clone())));
         let mut tools = usual_tools();
         tools[1] = Arc::new(FakeTool::new(text_spec(), move |_| answer()));
-        let groups = roller(&engine, &tools, options()).run(&[task("Which?")], 1, Workflow::OnDemand, 1.0, 0, "").await.unwrap();
+        let options = ProtocolOptions { max_image_pixels: 64 * 64, ..options() };
+        let groups = roller(&engine, &tools, options).run(&[task("Which?")], 1, Workflow::OnDemand, 1.0, 0, "").await.unwrap();
         let episode = &groups[0][0];
         assert_eq!(episode.ending, Ending::Answered, "{needle}");
         let call = &episode.calls[0];
-        assert!(!call.ok && call.result.contains(needle), "{needle}: {}", call.result);
+        assert!(!call.ok && call.result.contains(&needle), "{needle}: {}", call.result);
         let told = call.result.lines().next().unwrap();
         assert!(context(episode).contains(&format!("<information>{told}</information>\nWhich?\nAnswer now.")));
         assert_eq!(episode.images.len(), 1, "only the question's image");
