@@ -102,6 +102,9 @@ fn noise(n: usize, seed: u32) -> Vec<f32> {
 }
 
 fn main() -> Result<()> {
+    // candle's element-wise operations share one pool of threads between all callers: with a worker per core they only wait for one another.
+    // SAFETY: no other thread runs yet.
+    unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     let args: Vec<String> = std::env::args().collect();
     let wait = args.iter().any(|a| a == "--wait");
     let steps = args.iter().position(|a| a == "--steps").and_then(|i| args.get(i + 1)?.parse().ok()).unwrap_or(8);

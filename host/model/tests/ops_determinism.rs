@@ -25,9 +25,8 @@ fn flat(t: &Tensor) -> Vec<f32> {
 }
 
 fn rope(positions: &[usize], dim: usize) -> Rope {
-    let table = |f: fn(f32) -> f32| {
-        positions.iter().flat_map(|&p| (0..dim / 2).map(move |i| f(p as f32 / (1.0 + i as f32)))).collect::<Vec<_>>()
-    };
+    let table =
+        |f: fn(f32) -> f32| positions.iter().flat_map(|&p| (0..dim / 2).map(move |i| f(p as f32 / (1.0 + i as f32)))).collect::<Vec<_>>();
     Rope::new(table(f32::cos), table(f32::sin)).unwrap()
 }
 
@@ -156,7 +155,8 @@ fn adamw_follows_its_formula() {
     for t in 1..=5 {
         let grad = Tensor::from_vec(values(n, 20 + t as u32), n, &Device::Cpu).unwrap();
         let (bias_c1, bias_c2) = (1.0 - f32::powi(beta1, t), 1.0 - f32::powi(beta2, t));
-        ops::adamw_step(&param, &grad, &mut m, &mut v, AdamWStep { lr, beta1, beta2, eps, weight_decay, bias_c1, bias_c2, grad_scale }).unwrap();
+        ops::adamw_step(&param, &grad, &mut m, &mut v, AdamWStep { lr, beta1, beta2, eps, weight_decay, bias_c1, bias_c2, grad_scale })
+            .unwrap();
         for ((p, m, v), g) in want.iter_mut().zip(flat(&grad)) {
             let g = f64::from(g * grad_scale);
             *m = f64::from(beta1) * *m + (1.0 - f64::from(beta1)) * g;
@@ -170,7 +170,16 @@ fn adamw_follows_its_formula() {
     }
     let squares: f64 = flat(&param).iter().map(|&x| f64::from(x) * f64::from(x)).sum();
     assert!((ops::sum_of_squares(&param).unwrap() - squares).abs() < 1e-5 * squares);
-    assert!(ops::adamw_step(&param, &param, &mut m[1..], &mut v, AdamWStep { lr, beta1, beta2, eps, weight_decay, bias_c1: 1.0, bias_c2: 1.0, grad_scale }).is_err());
+    assert!(
+        ops::adamw_step(
+            &param,
+            &param,
+            &mut m[1..],
+            &mut v,
+            AdamWStep { lr, beta1, beta2, eps, weight_decay, bias_c1: 1.0, bias_c2: 1.0, grad_scale }
+        )
+        .is_err()
+    );
 }
 
 #[test]

@@ -235,7 +235,11 @@ fn finite_differences(what: &str, x: &Var, f: impl Fn(&Tensor) -> Result<Tensor>
             loss(&Tensor::from_vec(moved, x.shape(), &Device::Cpu).unwrap()).to_scalar::<f32>().unwrap()
         };
         let numeric = (at(5e-3) - at(-5e-3)) / 1e-2;
-        assert!((numeric - analytic[i]).abs() < 2e-3 * analytic[i].abs().max(1.0), "{what}[{i}]: {} but {numeric} by differences", analytic[i]);
+        assert!(
+            (numeric - analytic[i]).abs() < 2e-3 * analytic[i].abs().max(1.0),
+            "{what}[{i}]: {} but {numeric} by differences",
+            analytic[i]
+        );
     }
 }
 

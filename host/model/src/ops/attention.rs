@@ -119,7 +119,8 @@ pub fn rope_attention(qkv: &Tensor, rope: &Rope, heads: Heads, cu_seqlens: &Arc<
         return plain::rope_attention(qkv, rope, heads, cu_seqlens, causal);
     }
     let mut log_sums = vec![0.0; if qkv.track_op() { t * heads.q } else { 0 }];
-    let out = read(&[qkv], |v| Ok(written(t * heads.out_width(), |out| forward(out, &mut log_sums, v[0], rope, heads, cu_seqlens, causal))))?;
+    let out =
+        read(&[qkv], |v| Ok(written(t * heads.out_width(), |out| forward(out, &mut log_sums, v[0], rope, heads, cu_seqlens, causal))))?;
     let (rope, cu_seqlens) = (rope.clone(), cu_seqlens.clone());
     node("rope_attention", &[qkv], out, (t, heads.out_width()), move |b| {
         let saved = Saved { qkv: b.inputs[0], out: b.out, log_sums: &log_sums };
@@ -277,15 +278,7 @@ fn for_each_part(rope: &Rope, heads: Heads, cu_seqlens: &[u32], f: impl Fn(Part)
 /// Writes the result `out` `[T, Hq·Dh]` and, unless it is empty, `log_sums` `[T, Hq]`.
 ///
 /// `cu_seqlens` may be a stretch out of the middle: its first entry names the row of `rope` at which `qkv` begins.
-pub(super) fn forward(
-    out: &mut [f32],
-    log_sums: &mut [f32],
-    qkv: &[f32],
-    rope: &Rope,
-    heads: Heads,
-    cu_seqlens: &[u32],
-    causal: bool,
-) {
+pub(super) fn forward(out: &mut [f32], log_sums: &mut [f32], qkv: &[f32], rope: &Rope, heads: Heads, cu_seqlens: &[u32], causal: bool) {
     let (dim, group) = (heads.dim, heads.group());
     let keep_log_sums = !log_sums.is_empty();
     let (out, log_sums) = (SharedMut::new(out), SharedMut::new(log_sums));

@@ -11,7 +11,7 @@ use candle_core::{Result, Tensor, bail};
 
 use super::attention::{self, Heads, Rope};
 use super::linear;
-use super::matmul::{Mat, matmul};
+use super::matmul::{Mat, Panels, matmul};
 use super::mlp::{swiglu_backward, swiglu_forward};
 use super::node::{Backward, is_fused, node, read, written};
 use super::norm;
@@ -73,6 +73,20 @@ struct Shape {
     bias_out: Option<usize>,
 }
 
+impl Shape {
+    /// The weights, packed once for all rows, as the forward multiplies by them.
+    fn forward_panels(&self, v: &[&[f32]]) -> (Panels, Panels) {
+        let w_in = Panels::new(Mat::rows(v[W_IN], self.width).t(), self.width, self.inner);
+        (w_in, Panels::new(Mat::rows(v[W_OUT], self.mixed).t(), self.mixed, self.width))
+    }
+
+    /// The same as the backward multiplies by them.
+    fn backward_panels(&self, v: &[&[f32]]) -> (Panels, Panels) {
+        let w_in = Panels::new(Mat::rows(v[W_IN], self.width), self.inner, self.width);
+        (w_in, Panels::new(Mat::rows(v[W_OUT], self.mixed), self.width, self.mixed))
+    }
+}
+
 impl<'a> Block<'a> {
     fn inputs(&self, x: &'a Tensor) -> Vec<&'a Tensor> {
         [x, self.norm, self.input.weight, self.output.weight].into_iter().chain(self.input.bias).chain(self.output.bias).collect()
@@ -117,14 +131,7 @@ pub fn mlp_block(x: &Tensor, block: &Block) -> Result<Tensor> {
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn attention_block(
-    x: &Tensor,
-    block: &Block,
-    rope: &Rope,
-    heads: Heads,
-    cu_seqlens: &Arc<[u32]>,
-    causal: bool,
-) -> Result<Tensor> {
+pub fn attention_block(x: &Tensor, block: &Block, rope: &Rope, heads: Heads, cu_seqlens: &Arc<[u32]>, causal: bool) -> Result<Tensor> {
     let (t, width) = x.dims2()?;
     let shape = block.shape("attention_block", width, heads.qkv_width(), heads.out_width())?;
     attention::check((t, heads.qkv_width()), rope, heads, cu_seqlens)?;
@@ -186,6 +193,7 @@ fn row_ranges(t: usize) -> impl Iterator<Item = (usize, usize)> {
 fn mlp_forward(out: &mut [f32], v: &[&[f32]], s: Shape, keep: bool) -> Vec<f32> {
     let t = v[X].len() / s.width.max(1);
     let block = ROWS.min(t);
+    let (w_in, w_out) = s.forward_panels(v);
     let mut compute = |kept: &mut [f32]| {
         with_scratch([block * s.width, if keep { 0 } else { block * s.inner }, block * s.mixed], |[normed, scratch, mixed]| {
             for range in row_ranges(t) {
@@ -194,10 +202,10 @@ fn mlp_forward(out: &mut [f32], v: &[&[f32]], s: Shape, keep: bool) -> Vec<f32> 
                 let gate_up = if keep { rows_mut(kept, range, s.inner) } else { &mut scratch[..n * s.inner] };
                 let (normed, mixed) = (&mut normed[..n * s.width], &mut mixed[..n * s.mixed]);
                 norm::forward(normed, x, v[NORM], s.eps);
-                linear::forward(gate_up, normed, v[W_IN], s.bias_in.map(|i| v[i]), None, (n, s.width, s.inner));
+                linear::forward(gate_up, normed, &w_in, s.bias_in.map(|i| v[i]), None, (n, s.width, s.inner));
                 swiglu_forward(mixed, gate_up, s.mixed);
                 let out = rows_mut(out, range, s.width);
-                linear::forward(out, mixed, v[W_OUT], s.bias_out.map(|i| v[i]), Some(x), (n, s.mixed, s.width));
+                linear::forward(out, mixed, &w_out, s.bias_out.map(|i| v[i]), Some(x), (n, s.mixed, s.width));
             }
         });
     };
@@ -262,16 +270,12 @@ fn add_weight(dw: &mut [f32], db: &mut [f32], grad: &[f32], x: &[f32], (n, input
     }
 }
 
-/// `dx = dy·w` of a linear map.
-fn back(dx: &mut [f32], dy: &[f32], w: &[f32], (n, input, output): (usize, usize, usize)) {
-    matmul(dx, input, Mat::rows(dy, output), Mat::rows(w, input), (n, input, output), false);
-}
-
 fn mlp_backward(b: &Backward, gate_up: &[f32], s: Shape) -> Vec<Option<Vec<f32>>> {
     let v = b.inputs;
     let t = v[X].len() / s.width.max(1);
     let block = ROWS.min(t);
     let mut sums = Sums::new(b, s);
+    let (w_in, w_out) = s.backward_panels(v);
     let sizes = [block * s.width, block * s.width, block * s.mixed, block * s.mixed, block * s.inner];
     let dx = written(v[X].len(), |dx| {
         with_scratch(sizes, |[normed, d_normed, mixed, d_mixed, d_inner]| {
@@ -284,13 +288,13 @@ fn mlp_backward(b: &Backward, gate_up: &[f32], s: Shape) -> Vec<Option<Vec<f32>>
                     swiglu_forward(mixed, gate_up, s.mixed);
                 }
                 sums.add_output(grad, mixed, n, s);
-                back(d_mixed, grad, v[W_OUT], (n, s.mixed, s.width));
+                matmul(d_mixed, s.mixed, Mat::rows(grad, s.width), &w_out, (n, s.mixed, s.width), false);
                 swiglu_backward(d_inner, gate_up, d_mixed, s.mixed);
                 if b.wanted[W_IN] {
                     norm::forward(normed, x, v[NORM], s.eps);
                 }
                 sums.add_input(d_inner, normed, n, s);
-                back(d_normed, d_inner, v[W_IN], (n, s.width, s.inner));
+                matmul(d_normed, s.width, Mat::rows(d_inner, s.inner), &w_in, (n, s.width, s.inner), false);
                 norm::backward(rows_mut(dx, range, s.width), &mut sums.norm, x, v[NORM], d_normed, s.eps, Some(grad));
             }
         });
@@ -339,6 +343,7 @@ fn attention_forward(out: &mut [f32], v: &[&[f32]], s: Shape, sequences: &Sequen
     let largest = groups.iter().map(|(_, (from, to))| to - from).max().unwrap_or(0);
     let scratch_rows = if keep { 0 } else { largest };
     let mut kept = Kept { log_sums: vec![0.0; if keep { t * sequences.heads.q } else { 0 }], ..Kept::default() };
+    let (w_in, w_out) = s.forward_panels(v);
     let (log_sums, mixed) = (&mut kept.log_sums, &mut kept.mixed);
     let mut compute = |all_qkv: &mut [f32], all_mixed: &mut [f32]| {
         let sizes = [largest * s.width, scratch_rows * s.inner, scratch_rows * s.mixed];
@@ -353,11 +358,11 @@ fn attention_forward(out: &mut [f32], v: &[&[f32]], s: Shape, sequences: &Sequen
                     (&mut qkv_scratch[..n * s.inner], &mut mixed_scratch[..n * s.mixed])
                 };
                 norm::forward(normed, x, v[NORM], s.eps);
-                linear::forward(qkv, normed, v[W_IN], s.bias_in.map(|i| v[i]), None, (n, s.width, s.inner));
+                linear::forward(qkv, normed, &w_in, s.bias_in.map(|i| v[i]), None, (n, s.width, s.inner));
                 let log_sums = if keep { rows_mut(log_sums, range, sequences.heads.q) } else { &mut [] };
                 attention::forward(mixed, log_sums, qkv, &sequences.rope, sequences.heads, cu_seqlens, sequences.causal);
                 let out = rows_mut(out, range, s.width);
-                linear::forward(out, mixed, v[W_OUT], s.bias_out.map(|i| v[i]), Some(x), (n, s.mixed, s.width));
+                linear::forward(out, mixed, &w_out, s.bias_out.map(|i| v[i]), Some(x), (n, s.mixed, s.width));
             }
         });
     };
@@ -374,6 +379,7 @@ fn attention_backward(b: &Backward, kept: &Kept, s: Shape, sequences: &Sequences
     let groups = sequences.groups();
     let largest = groups.iter().map(|(_, (from, to))| to - from).max().unwrap_or(0);
     let mut sums = Sums::new(b, s);
+    let (w_in, w_out) = s.backward_panels(v);
     let sizes = [largest * s.width, largest * s.width, largest * s.mixed, largest * s.inner];
     let dx = written(v[X].len(), |dx| {
         with_scratch(sizes, |[normed, d_normed, d_mixed, d_qkv]| {
@@ -385,14 +391,14 @@ fn attention_backward(b: &Backward, kept: &Kept, s: Shape, sequences: &Sequences
                 let (normed, d_normed) = (&mut normed[..n * s.width], &mut d_normed[..n * s.width]);
                 let (d_mixed, d_qkv) = (&mut d_mixed[..n * s.mixed], &mut d_qkv[..n * s.inner]);
                 sums.add_output(grad, mixed, n, s);
-                back(d_mixed, grad, v[W_OUT], (n, s.mixed, s.width));
+                matmul(d_mixed, s.mixed, Mat::rows(grad, s.width), &w_out, (n, s.mixed, s.width), false);
                 let saved = attention::Saved { qkv, out: mixed, log_sums };
                 attention::backward(d_qkv, saved, d_mixed, &sequences.rope, sequences.heads, cu_seqlens, sequences.causal);
                 if b.wanted[W_IN] {
                     norm::forward(normed, x, v[NORM], s.eps);
                 }
                 sums.add_input(d_qkv, normed, n, s);
-                back(d_normed, d_qkv, v[W_IN], (n, s.width, s.inner));
+                matmul(d_normed, s.width, Mat::rows(d_qkv, s.inner), &w_in, (n, s.width, s.inner), false);
                 norm::backward(rows_mut(dx, range, s.width), &mut sums.norm, x, v[NORM], d_normed, s.eps, Some(grad));
             }
         });

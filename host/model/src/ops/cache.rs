@@ -69,13 +69,7 @@ impl LayerKv {
 ///
 /// # Errors
 /// If the shapes do not fit, or a cache was filled on another device or with other heads.
-pub fn rope_attention_cached(
-    qkv: &Tensor,
-    rope: &Rope,
-    heads: Heads,
-    cu_seqlens: &[u32],
-    caches: &mut [&mut LayerKv],
-) -> Result<Tensor> {
+pub fn rope_attention_cached(qkv: &Tensor, rope: &Rope, heads: Heads, cu_seqlens: &[u32], caches: &mut [&mut LayerKv]) -> Result<Tensor> {
     let (t, width) = qkv.dims2()?;
     check((t, width), rope, heads, cu_seqlens)?;
     if caches.len() + 1 != cu_seqlens.len() {
@@ -127,13 +121,7 @@ impl LayerKv {
         }
         let Store::Host(host) = &mut self.store else { bail!("a cache filled on another device is used on the CPU") };
         if host.v.len() != self.len * heads.kv * heads.dim {
-            bail!(
-                "a cache of {} tokens holds {} values, not those of {} heads of width {}",
-                self.len,
-                host.v.len(),
-                heads.kv,
-                heads.dim
-            );
+            bail!("a cache of {} tokens holds {} values, not those of {} heads of width {}", self.len, host.v.len(), heads.kv, heads.dim);
         }
         Ok(host)
     }

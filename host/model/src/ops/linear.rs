@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::matmul::{Mat, matmul};
+use super::matmul::{Mat, Right, matmul};
 use super::node::{Backward, is_fused, node, read, written};
 use super::plain;
 use super::simd::add_assign;
@@ -32,16 +32,16 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, residual: Option<&T
     let out = read(&inputs, |v| {
         let bias = has_bias.then(|| v[2]);
         let residual = has_residual.then(|| v[v.len() - 1]);
-        Ok(written(t * output, |y| forward(y, v[0], v[1], bias, residual, (t, input, output))))
+        Ok(written(t * output, |y| forward(y, v[0], Mat::rows(v[1], input).t(), bias, residual, (t, input, output))))
     })?;
     node("linear", &inputs, out, (t, output), move |b| Ok(backward(b, has_bias, (t, input, output))))
 }
 
-/// `y = x·wᵀ + bias + residual`; `y` need not be initialised.
-pub(super) fn forward(
+/// `y = x·wᵀ + bias + residual`, given `wᵀ` `[in, out]`; `y` need not be initialised.
+pub(super) fn forward<'a>(
     y: &mut [f32],
     x: &[f32],
-    w: &[f32],
+    wt: impl Into<Right<'a>>,
     bias: Option<&[f32]>,
     residual: Option<&[f32]>,
     (t, input, output): (usize, usize, usize),
@@ -55,7 +55,7 @@ pub(super) fn forward(
         y.chunks_exact_mut(output).for_each(|row| row.copy_from_slice(bias));
     }
     let accumulate = bias.is_some() || residual.is_some();
-    matmul(y, output, Mat::rows(x, input), Mat::rows(w, input).t(), (t, output, input), accumulate);
+    matmul(y, output, Mat::rows(x, input), wt, (t, output, input), accumulate);
 }
 
 fn backward(b: &Backward, has_bias: bool, (t, input, output): (usize, usize, usize)) -> Vec<Option<Vec<f32>>> {

@@ -53,16 +53,78 @@ impl<'a> Mat<'a> {
     }
 }
 
+/// The right side of a product: a matrix, or one packed beforehand because several products use it.
+#[derive(Clone, Copy)]
+pub(super) enum Right<'a> {
+    /// Packed as far as it pays, within the product.
+    Mat(Mat<'a>),
+    /// Packed already.
+    Panels(&'a Panels),
+}
+
+impl<'a> From<Mat<'a>> for Right<'a> {
+    fn from(mat: Mat<'a>) -> Self {
+        Self::Mat(mat)
+    }
+}
+
+impl<'a> From<&'a Panels> for Right<'a> {
+    fn from(panels: &'a Panels) -> Self {
+        Self::Panels(panels)
+    }
+}
+
+/// A packed matrix `[k, n]`: for each [`KC`] steps of `k` one panel `[k][NR]` after another.
+pub(super) struct Panels {
+    buffer: Buffer,
+    k: usize,
+    n: usize,
+}
+
+impl Panels {
+    /// Packs `b` `[k, n]`.
+    pub fn new(b: Mat, k: usize, n: usize) -> Self {
+        b.check(k, n);
+        let mut buffer = SPARE.with_borrow_mut(Vec::pop).unwrap_or(Buffer(Vec::new()));
+        let packed = buffer.get(k * n.next_multiple_of(NR));
+        for k0 in (0..k).step_by(KC) {
+            let kc = KC.min(k - k0);
+            // SAFETY: `b` passed `check`.
+            unsafe { pack_block(&mut packed[k0 * n.next_multiple_of(NR)..], b, k0, kc, 0..n) };
+        }
+        Self { buffer, k, n }
+    }
+}
+
+impl Drop for Panels {
+    fn drop(&mut self) {
+        let buffer = std::mem::replace(&mut self.buffer, Buffer(Vec::new()));
+        // Unless the thread is ending.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < 2 {
+                spare.push(buffer);
+            }
+        });
+    }
+}
+
 thread_local! {
+    /// Buffers of dropped panels.
+    static SPARE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
     static PACKED: RefCell<(Buffer, Buffer)> = const { RefCell::new((Buffer(Vec::new()), Buffer(Vec::new()))) };
 }
 
 /// `c = a·b` (or `c += a·b` where `accumulate`): `a` `[m, k]`, `b` `[k, n]`, `c` `[m, n]` with rows `ldc` apart.
 ///
 /// Without `accumulate` the old content of `c` is not read.
-pub(super) fn matmul(c: &mut [f32], ldc: usize, a: Mat, b: Mat, (m, n, k): (usize, usize, usize), accumulate: bool) {
+pub(super) fn matmul<'a>(c: &mut [f32], ldc: usize, a: Mat, b: impl Into<Right<'a>>, (m, n, k): (usize, usize, usize), accumulate: bool) {
     a.check(m, k);
-    b.check(k, n);
+    let b = b.into();
+    match b {
+        Right::Mat(b) => b.check(k, n),
+        Right::Panels(b) => assert!((b.k, b.n) == (k, n), "panels of {} × {} as a matrix of {k} × {n}", b.k, b.n),
+    }
     if m == 0 || n == 0 {
         return;
     }
@@ -93,14 +155,14 @@ unsafe fn columns(
     c: *mut f32,
     ldc: usize,
     a: Mat,
-    b: Mat,
+    b: Right,
     (m, cols, k): (usize, Range<usize>, usize),
     accumulate: bool,
     (a_buffer, b_buffer): &mut (Buffer, Buffer),
 ) {
-    // Rows of B are used where they lie when few rows of A would repay the copy.
-    let pack_b = b.col_stride != 1 || m > 4 * MR;
     let pack_a = a.col_stride != 1;
+    // Rows of B are used where they lie when few rows of A would repay the copy.
+    let pack_b = matches!(b, Right::Mat(b) if b.col_stride != 1 || m > 4 * MR);
     // Column blocks of even width, whole panels each.
     let num_blocks = cols.len().div_ceil(NC);
     let block_width = cols.len().div_ceil(num_blocks).next_multiple_of(NR);
@@ -113,13 +175,15 @@ unsafe fn columns(
             let read_c = accumulate || k0 > 0;
             // SAFETY: offsets stay within the matrices, see `check`.
             unsafe {
-                if pack_b {
-                    for (i, n0) in block.clone().step_by(NR).enumerate() {
-                        let from = b.data.as_ptr().add(k0 * b.row_stride + n0 * b.col_stride);
-                        let panel = &mut b_packed[i * kc * NR..][..kc * NR];
-                        pack_panel(panel, from, (b.row_stride, b.col_stride), kc, NR.min(block.end - n0));
+                // Where the block's first panel begins, from one panel to the next, and from one step of k to the next.
+                let (first, next_panel, next_step) = match b {
+                    Right::Mat(b) if pack_b => {
+                        pack_block(b_packed, b, k0, kc, block.clone());
+                        (b_packed.as_ptr(), kc * NR, NR)
                     }
-                }
+                    Right::Mat(b) => (b.data.as_ptr().add(k0 * b.row_stride + block.start), NR, b.row_stride),
+                    Right::Panels(b) => (b.buffer.start().add(k0 * b.n.next_multiple_of(NR) + block.start * kc), kc * NR, NR),
+                };
                 for m0 in (0..m).step_by(MC) {
                     let mc = MC.min(m - m0);
                     let a_block = a.data.as_ptr().add(m0 * a.row_stride + k0 * a.col_stride);
@@ -127,23 +191,30 @@ unsafe fn columns(
                         pack_columns(a_packed, a_block, a.col_stride, mc, kc);
                     }
                     for i in (0..mc).step_by(MR) {
-                        let a = if pack_a {
-                            (a_packed.as_ptr().add(i * kc), 1, MR)
-                        } else {
-                            (a_block.add(i * a.row_stride), a.row_stride, 1)
-                        };
+                        let a =
+                            if pack_a { (a_packed.as_ptr().add(i * kc), 1, MR) } else { (a_block.add(i * a.row_stride), a.row_stride, 1) };
                         for (panel, n0) in block.clone().step_by(NR).enumerate() {
-                            let b = if pack_b {
-                                (b_packed.as_ptr().add(panel * kc * NR), NR)
-                            } else {
-                                (b.data.as_ptr().add(k0 * b.row_stride + n0), b.row_stride)
-                            };
+                            let b = (first.add(panel * next_panel), next_step);
                             let c = (c.add((m0 + i) * ldc + n0), ldc);
                             tile(MR.min(mc - i), NR.min(block.end - n0), kc, c, a, b, read_c);
                         }
                     }
                 }
             }
+        }
+    }
+}
+
+/// Packs steps `k0..k0 + kc` of columns `block` of `b`, panel after panel.
+///
+/// # Safety
+/// `b` must have passed `check` for these.
+unsafe fn pack_block(packed: &mut [f32], b: Mat, k0: usize, kc: usize, block: Range<usize>) {
+    for (panel, n0) in packed.chunks_exact_mut(kc * NR).zip(block.clone().step_by(NR)) {
+        // SAFETY: by contract.
+        unsafe {
+            let from = b.data.as_ptr().add(k0 * b.row_stride + n0 * b.col_stride);
+            pack_panel(panel, from, (b.row_stride, b.col_stride), kc, NR.min(block.end - n0));
         }
     }
 }
@@ -157,6 +228,10 @@ struct Line(#[allow(dead_code, reason = "only ever seen as plain values")] [f32;
 struct Buffer(Vec<Line>);
 
 impl Buffer {
+    fn start(&self) -> *const f32 {
+        self.0.as_ptr().cast()
+    }
+
     /// `len` values or more; what they are is of no interest.
     fn get(&mut self, len: usize) -> &mut [f32] {
         let lines = len.div_ceil(LANES);
@@ -191,8 +266,14 @@ unsafe fn pack_panel(panel: &mut [f32], b: *const f32, (row_stride, col_stride):
     assert!(panel.len() == k * NR && n <= NR);
     if col_stride == 1 {
         for (p, row) in panel.chunks_exact_mut(NR).enumerate() {
-            // SAFETY: by contract; a row holds NR >= n values.
-            unsafe { std::ptr::copy_nonoverlapping(b.add(p * row_stride), row.as_mut_ptr(), n) };
+            for j in (0..n).step_by(LANES) {
+                // SAFETY: by contract; a row holds NR >= n values, rounded up to whole registers.
+                unsafe {
+                    let from = b.add(p * row_stride + j);
+                    let v = if n - j >= LANES { Lanes::load(from) } else { Lanes::load_part(from, n - j) };
+                    v.store(row.as_mut_ptr().add(j));
+                }
+            }
         }
         return;
     }

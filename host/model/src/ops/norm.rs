@@ -45,15 +45,7 @@ pub(super) fn forward(y: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
 }
 
 /// Gradients from `grad`, that of the result: `dx` is written (plus `residual` where given), `dw` added to.
-pub(super) fn backward(
-    dx: &mut [f32],
-    dw: &mut [f32],
-    x: &[f32],
-    weight: &[f32],
-    grad: &[f32],
-    eps: f32,
-    residual: Option<&[f32]>,
-) {
+pub(super) fn backward(dx: &mut [f32], dw: &mut [f32], x: &[f32], weight: &[f32], grad: &[f32], eps: f32, residual: Option<&[f32]>) {
     let d = weight.len();
     for (row, ((dx, x), grad)) in dx.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(grad.chunks_exact(d)).enumerate() {
         let scale = scale(x, eps);
