@@ -133,7 +133,12 @@ impl serde_json::ser::Formatter for Spaced {
 }
 
 /// Methods of Python's `str` and `dict` that published templates call.
-fn python_method(state: &State, value: &JinjaValue, method: &str, args: &[JinjaValue]) -> std::result::Result<JinjaValue, minijinja::Error> {
+fn python_method(
+    state: &State,
+    value: &JinjaValue,
+    method: &str,
+    args: &[JinjaValue],
+) -> std::result::Result<JinjaValue, minijinja::Error> {
     let unknown = || minijinja::Error::from(ErrorKind::UnknownMethod);
     if value.kind() == ValueKind::Map {
         return match (method, args) {

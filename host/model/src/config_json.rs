@@ -14,10 +14,28 @@ use crate::{Error, Result};
 
 /// Fields that any transformers configuration may hold and that do not change the network.
 const NEUTRAL: &[&str] = &[
-    "architectures", "attention_dropout", "attn_implementation", "chunk_size_feed_forward", "dtype", "id2label",
-    "is_encoder_decoder", "label2id", "max_window_layers", "output_attentions", "output_hidden_states", "problem_type",
-    "return_dict", "torch_dtype", "transformers_version", "use_cache", "sliding_window", "spatial_patch_size",
-    "vision_token_id", "tokenizer_class", "finetuning_task", "use_return_dict",
+    "architectures",
+    "attention_dropout",
+    "attn_implementation",
+    "chunk_size_feed_forward",
+    "dtype",
+    "id2label",
+    "is_encoder_decoder",
+    "label2id",
+    "max_window_layers",
+    "output_attentions",
+    "output_hidden_states",
+    "problem_type",
+    "return_dict",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+    "sliding_window",
+    "spatial_patch_size",
+    "vision_token_id",
+    "tokenizer_class",
+    "finetuning_task",
+    "use_return_dict",
 ];
 
 impl ModelConfig {
@@ -27,8 +45,7 @@ impl ModelConfig {
     /// When the file cannot be read, is not JSON, or has a field that is unknown, missing, of the wrong type or out of range.
     pub fn from_file(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        let value: Value =
-            serde_json::from_str(&text).map_err(|e| Error::Json { path: path.to_owned(), reason: e.to_string() })?;
+        let value: Value = serde_json::from_str(&text).map_err(|e| Error::Json { path: path.to_owned(), reason: e.to_string() })?;
         Self::from_json(&value, &path.display().to_string())
     }
 
@@ -77,8 +94,7 @@ impl ModelConfig {
         if eos.is_empty() {
             eos.push(151_645);
         }
-        let config =
-            Self { text, vision, tie_word_embeddings, tokens: TokenIds { image, video, vision_start, vision_end, bos, eos, pad } };
+        let config = Self { text, vision, tie_word_embeddings, tokens: TokenIds { image, video, vision_start, vision_end, bos, eos, pad } };
         config.validate(file)?;
         Ok(config)
     }
@@ -172,7 +188,11 @@ fn read_text(fields: &mut Fields) -> Result<TextConfig> {
             for key in ["type", "rope_type"] {
                 let kind = rope.string(key, Some("default"))?;
                 if kind != "default" && kind != "mrope" {
-                    return Err(rope.error(key, format!("\"{kind}\""), "\"default\" or \"mrope\" (no scaling of positions is implemented)"));
+                    return Err(rope.error(
+                        key,
+                        format!("\"{kind}\""),
+                        "\"default\" or \"mrope\" (no scaling of positions is implemented)",
+                    ));
                 }
             }
             let theta = rope.number("rope_theta", Some(flat_theta))?;

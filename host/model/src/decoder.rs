@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use crate::Result;
 use crate::config::TextConfig;
 use crate::ops::{self, LayerKv, Rope};
 use crate::params::Params;
-use crate::Result;
 
 pub(crate) struct Decoder {
     config: TextConfig,

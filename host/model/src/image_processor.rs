@@ -1,11 +1,11 @@
 //! From decoded pixels to patches, as `Qwen2VLImageProcessor` of transformers does it.
 //!
 //! Sizes, patch order, rescaling and normalisation are equal to the reference. Resizing is bicubic with antialiasing in
-//! 8-bit fixed point as in Pillow; single pixels may differ from it by one step of 255 (the parity test states how many).
+//! 8-bit fixed point: equal to the reference's torchvision back end, and within one step of 255 of its Pillow back end.
 
 use fast_image_resize::images::Image;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use image::DynamicImage;
+use image::{DynamicImage, Rgb, RgbImage};
 use serde_json::{Value, json};
 
 use crate::config_json::Fields;
@@ -108,9 +108,11 @@ impl ImageProcessor {
         if fields.size("resample", Some(3))? != 3 {
             return Err(fields.error("resample", "another filter", "3 (bicubic)"));
         }
-        for (name, size) in
-            [("patch_size", processor.patch_size), ("temporal_patch_size", processor.temporal_patch_size), ("merge_size", processor.merge_size)]
-        {
+        for (name, size) in [
+            ("patch_size", processor.patch_size),
+            ("temporal_patch_size", processor.temporal_patch_size),
+            ("merge_size", processor.merge_size),
+        ] {
             if size == 0 {
                 return Err(fields.error(name, "0", "a whole number above 0"));
             }
@@ -193,17 +195,20 @@ impl ImageProcessor {
             w_bar = (w * beta / factor).ceil() * factor;
         }
         if h_bar < factor || w_bar < factor {
-            return fail(format!("it is smaller than one token ({factor}×{factor} pixels) and min_pixels ({}) does not enlarge it", self.min_pixels));
+            return fail(format!(
+                "it is smaller than one token ({factor}×{factor} pixels) and min_pixels ({}) does not enlarge it",
+                self.min_pixels
+            ));
         }
         Ok((h_bar as u32, w_bar as u32))
     }
 
-    /// Decoded pixels to model input. Greyscale becomes RGB; transparency is dropped, as in the reference.
+    /// Decoded pixels to model input. Greyscale becomes RGB; transparent images are laid on white, as in the reference.
     ///
     /// # Errors
     /// [`Error::ImageSize`] when the image cannot be scaled to what the model reads.
     pub fn process(&self, image: &DynamicImage) -> Result<ImageInput> {
-        let rgb = image.to_rgb8();
+        let rgb = if image.color().has_alpha() { on_white(image) } else { image.to_rgb8() };
         let (width, height) = rgb.dimensions();
         let fail = |problem: String| Error::ImageSize { width, height, problem };
         let factor = (self.patch_size * self.merge_size) as u32;
@@ -264,10 +269,27 @@ fn exact(x: f32) -> f64 {
     x.to_string().parse().unwrap_or(f64::from(x))
 }
 
+fn on_white(image: &DynamicImage) -> RgbImage {
+    let rgba = image.to_rgba8();
+    let blend = |colour: u8, alpha: u16| ((u16::from(colour) * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
+    RgbImage::from_fn(rgba.width(), rgba.height(), |x, y| {
+        let [r, g, b, a] = rgba.get_pixel(x, y).0;
+        Rgb([r, g, b].map(|colour| blend(colour, u16::from(a))))
+    })
+}
+
 fn resize(pixels: Vec<u8>, from: (u32, u32), to: (u32, u32)) -> std::result::Result<Vec<u8>, String> {
-    let source = Image::from_vec_u8(from.0, from.1, pixels, PixelType::U8x3).map_err(|e| e.to_string())?;
-    let mut target = Image::new(to.0, to.1, PixelType::U8x3);
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false);
-    Resizer::new().resize(&source, &mut target, &options).map_err(|e| e.to_string())?;
-    Ok(target.into_vec())
+    let mut resizer = Resizer::new();
+    let mut image = Image::from_vec_u8(from.0, from.1, pixels, PixelType::U8x3).map_err(|e| e.to_string())?;
+    // Bicubic filters overshoot and 8-bit values are clipped in between, so the order of the two directions shows at sharp
+    // edges. Pillow goes along the rows first.
+    for (width, height) in [(to.0, from.1), to] {
+        if (width, height) != (image.width(), image.height()) {
+            let mut target = Image::new(width, height, PixelType::U8x3);
+            resizer.resize(&image, &mut target, &options).map_err(|e| e.to_string())?;
+            image = target;
+        }
+    }
+    Ok(image.into_vec())
 }

@@ -53,11 +53,9 @@ impl Reader<'_> {
             .ok_or_else(|| self.error(&format!("{at}.role"), role, "\"system\", \"user\", \"assistant\" or \"tool\""))?;
         let content = match value.get("content") {
             Some(Value::String(text)) => vec![Part::Text(text.clone())],
-            Some(Value::Array(parts)) => parts
-                .iter()
-                .enumerate()
-                .map(|(i, part)| self.part(&format!("{at}.content[{i}]"), part))
-                .collect::<Result<_>>()?,
+            Some(Value::Array(parts)) => {
+                parts.iter().enumerate().map(|(i, part)| self.part(&format!("{at}.content[{i}]"), part)).collect::<Result<_>>()?
+            }
             other => return Err(self.error(&format!("{at}.content"), other, "a string or a list of parts")),
         };
         Ok(Message { role: role.to_owned(), content })
@@ -73,6 +71,9 @@ impl Reader<'_> {
             Some("image") => {
                 let file = string("path", "the path of an image file, relative to this file")?;
                 let image = read_image(&self.path.parent().unwrap_or(Path::new("")).join(file))?;
+                // transformers drops transparency when it loads an image of a message; only images handed over as pixels
+                // are laid on white.
+                let image = image::DynamicImage::ImageRgb8(image.to_rgb8());
                 Ok(Part::Image(Arc::new(self.processor.process_image(&image)?)))
             }
             _ => Err(self.error(&format!("{at}.type"), part.get("type"), "\"text\" or \"image\"")),

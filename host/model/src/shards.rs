@@ -104,7 +104,9 @@ impl Shards {
             let value: Value = serde_json::from_str(&text).map_err(|e| Error::Json { path: index.clone(), reason: e.to_string() })?;
             let bad = |found: String| Error::field(&index.display().to_string(), "weight_map", found, "tensor names with file names");
             let map = value.get("weight_map").and_then(Value::as_object).ok_or_else(|| bad("no such object".into()))?;
-            let plain = |file: &Value| Some(file.as_str()?.to_owned()).filter(|file| Path::new(file).file_name().is_some_and(|n| n == file.as_str()));
+            let plain = |file: &Value| {
+                Some(file.as_str()?.to_owned()).filter(|file| Path::new(file).file_name().is_some_and(|n| n == file.as_str()))
+            };
             map.values().map(|file| plain(file).ok_or_else(|| bad(file.to_string()))).collect::<Result<_>>()?
         } else {
             return Err(missing(format!("{SINGLE} or {INDEX}"), "weights are read in the safetensors format only"));
@@ -147,9 +149,7 @@ impl Shards {
     /// Refuses tensors for which `known` is false.
     pub(crate) fn refuse_unknown(&self, known: impl Fn(&str) -> bool) -> Result<()> {
         match self.tensors.iter().find(|(published, _)| !known(published)) {
-            Some((_, (shard, name))) => {
-                Err(Error::UnexpectedTensor { path: self.shards[*shard].path.clone(), name: name.clone() })
-            }
+            Some((_, (shard, name))) => Err(Error::UnexpectedTensor { path: self.shards[*shard].path.clone(), name: name.clone() }),
             None => Ok(()),
         }
     }

@@ -19,8 +19,8 @@ pub struct Weights {
 impl Weights {
     /// Random initialisation, the same for the same seed.
     ///
-    /// Matrices are drawn from a normal distribution of the configuration's `initializer_range`, projections into the residual
-    /// stream from one that is narrower by `sqrt(2 · layers)`; norms start at 1, biases at 0.
+    /// Embeddings are drawn from a normal distribution of the configuration's `initializer_range`, matrices from one of variance
+    /// `1 / inputs`, projections into the residual stream narrower by `sqrt(2 · layers)`; norms start at 1, biases at 0.
     ///
     /// # Errors
     /// When the device refuses the memory.
