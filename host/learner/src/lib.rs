@@ -83,8 +83,11 @@ pub struct Learner {
 impl Learner {
     /// `workers` threads share each batch; micro-batches hold at most `token_budget` tokens, unless a single sequence is longer.
     ///
-    /// `model` is [`Qwen2_5Vl::new`] over `weights`, which are trained in place. Memory grows with `workers · token_budget`; small
-    /// micro-batches (about a thousand tokens) suit the caches of a CPU.
+    /// `model` is [`Qwen2_5Vl::new`] over `weights`, which are trained in place. Memory grows with `workers · token_budget`; every
+    /// micro-batch costs one pass over all gradients, so a few thousand tokens are better than a few hundred.
+    ///
+    /// On a CPU, set `CANDLE_NUM_THREADS=1` before the process first uses candle: its sums of gradients otherwise wake a
+    /// pool of threads that wait by spinning, which takes a third of a small model's step from the workers.
     pub fn new(model: Qwen2_5Vl, weights: &Weights, optimiser: OptimiserOptions, workers: usize, token_budget: usize) -> Result<Self> {
         optimiser.validate()?;
         for (field, value) in [("workers", workers), ("token_budget", token_budget)] {
