@@ -63,8 +63,7 @@ fn median(mut round: impl FnMut()) -> f64 {
 fn main() {
     let episodes = episodes();
     let plugins = host(&[]).load_dir(&reference()).expect("the reference plugins load");
-    let reward: &RewardPlugin =
-        plugins.rewards.iter().find(|reward| reward.name() == "mmsearch-reward").expect("mmsearch-reward is there");
+    let reward: &RewardPlugin = plugins.rewards.iter().find(|reward| reward.name() == "mmsearch-reward").expect("mmsearch-reward is there");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
 
     let (verdicts, _) = runtime.block_on(reward.score(&episodes)).expect("the batch scores");

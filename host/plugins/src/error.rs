@@ -118,6 +118,23 @@ pub enum PluginError {
         /// What would be right.
         expected: String,
     },
+    /// The run configures or grants something to a plugin that is not there.
+    #[error(
+        "the run's configuration names the plugin `{name}`, which is not in {}{}; there: {}",
+        dir.display(),
+        suggestion.as_ref().map(|s| format!(" (did you mean `{s}`?)")).unwrap_or_default(),
+        known.join(", ")
+    )]
+    UnknownPlugin {
+        /// The unknown name.
+        name: String,
+        /// The folder of plugins.
+        dir: PathBuf,
+        /// The plugin whose name resembles it most.
+        suggestion: Option<String>,
+        /// Every plugin of the folder.
+        known: Vec<String>,
+    },
     /// The run's configuration sets something that the manifest's `[config]` table does not have.
     #[error(
         "configuration of plugin {plugin}: unknown key `{key}`{}; known: {}",

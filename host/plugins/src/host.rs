@@ -3,7 +3,7 @@
 
 use crate::contract::Surface;
 use crate::lock::{LOCK, Lock, digest};
-use crate::manifest::{Kind, MANIFEST, Manifest};
+use crate::manifest::{Kind, MANIFEST, Manifest, closest};
 use crate::runtime::Runtime;
 use crate::types::{CallForm, CorpusService};
 use crate::{FilterPlugin, Limits, PluginError, Result, RewardPlugin, ToolPlugin};
@@ -106,8 +106,9 @@ impl PluginHost {
     /// One error for each plugin that cannot be loaded, in [`PluginError::Several`] when there are several.
     pub fn load_dir(&self, dir: &Path) -> Result<Plugins> {
         let mut loaded = Vec::new();
-        let mut errors = Vec::new();
-        for folder in plugin_folders(dir)? {
+        let folders = plugin_folders(dir)?;
+        let mut errors = self.strangers(dir, &folders);
+        for folder in folders {
             match block_on(self.load(&folder)) {
                 Ok(plugin) => loaded.push(plugin),
                 Err(error) => errors.push(error),
@@ -127,6 +128,29 @@ impl PluginHost {
             1 => Err(errors.remove(0)),
             _ => Err(PluginError::Several { errors }),
         }
+    }
+
+    /// Names in configuration and grants that no plugin of the folder has: misspelt, they would silently change nothing.
+    fn strangers(&self, dir: &Path, folders: &[PathBuf]) -> Vec<PluginError> {
+        if let [only] = folders
+            && only == dir
+        {
+            // One plugin loaded alone may well have neighbours.
+            return Vec::new();
+        }
+        let name = |folder: &PathBuf| match Manifest::read(folder) {
+            Ok(manifest) => manifest.name,
+            Err(_) => folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        let known: Vec<String> = folders.iter().map(name).collect();
+        let names = self.config.keys().chain(self.grants.keys()).filter(|name| !known.contains(name));
+        let stranger = |name: &String| PluginError::UnknownPlugin {
+            name: name.clone(),
+            dir: dir.into(),
+            suggestion: closest(name, &known),
+            known: known.clone(),
+        };
+        names.map(stranger).collect()
     }
 
     async fn load(&self, folder: &Path) -> Result<Loaded> {

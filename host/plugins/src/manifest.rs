@@ -225,7 +225,7 @@ pub(crate) fn parse_version(text: &str) -> Option<[u64; 3]> {
 }
 
 /// The known word that is closest to `word`, if it is close enough to be what was meant.
-fn closest(word: &str, known: &[String]) -> Option<String> {
+pub(crate) fn closest(word: &str, known: &[String]) -> Option<String> {
     let distance = |other: &str| {
         let mut row: Vec<usize> = (0..=other.chars().count()).collect();
         for (i, a) in word.chars().enumerate() {

@@ -19,7 +19,7 @@ pub fn png(width: u32, height: u32, colour: [u8; 3]) -> ImageBytes {
     ImageBytes { media_type: "image/png".into(), bytes: bytes.into_inner().into() }
 }
 
-/// Knows three countries. Corpus `broken` fails, corpus `slow` sleeps.
+/// Knows three countries. Corpus `broken` fails, `slow` sleeps for long, `pause` for a moment.
 pub struct Flags;
 
 const COUNTRIES: [(&str, &str); 3] = [("Chad", "N'Djamena"), ("Mali", "Bamako"), ("Peru", "Lima")];
@@ -29,6 +29,7 @@ impl Flags {
         match name {
             "broken" => return Err("the index is gone".into()),
             "slow" => std::thread::sleep(std::time::Duration::from_secs(3)),
+            "pause" => std::thread::sleep(std::time::Duration::from_millis(100)),
             _ => {}
         }
         let hits = COUNTRIES.iter().enumerate().filter(|(_, (country, _))| query.contains(country) || query == "any");
