@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use mmhost_model::ops::{self, AdamWStep, Heads, LayerKv, Rope};
 
 fn values(n: usize, seed: u32) -> Vec<f32> {
@@ -105,6 +105,33 @@ fn prefill_append_and_decode_equal_the_uncached_attention() {
             assert_eq!(got, whole, "{heads:?} in chunks {chunks:?}");
         }
     }
+}
+
+#[test]
+fn the_cache_of_other_dtypes_agrees() {
+    let heads = Heads { q: 4, kv: 2, dim: 16 };
+    let qkv = tensor((9, heads.qkv_width()), 8);
+    let run = |dtype: DType| {
+        let mut caches = [LayerKv::new(), LayerKv::new()];
+        let mut got = Vec::new();
+        for (start, ends) in [(0, [0, 2, 5]), (5, [0, 1, 1]), (6, [0, 1, 3])] {
+            let n = ends[2] as usize;
+            let [a, b] = &mut caches;
+            let rows = qkv.narrow(0, start, n).unwrap().to_dtype(dtype).unwrap();
+            let positions: Vec<usize> = (start..start + n).collect();
+            let out = ops::rope_attention_cached(&rows, &rope(&positions, 16), heads, &ends, &mut [a, b]).unwrap();
+            got.extend(flat(&out.to_dtype(DType::F32).unwrap()));
+        }
+        assert_eq!([caches[0].len(), caches[1].len()], [4, 5]);
+        assert!(caches.iter().all(|c| c.bytes() > 0));
+        // A cache stays where it was filled.
+        let other = if dtype == DType::F32 { DType::F64 } else { DType::F32 };
+        let row = qkv.narrow(0, 0, 1).unwrap().to_dtype(other).unwrap();
+        assert!(ops::rope_attention_cached(&row, &rope(&[0], 16), heads, &[0, 1], &mut [&mut caches[0]]).is_err());
+        got
+    };
+    let (fused, plain) = (run(DType::F32), run(DType::F64));
+    assert!(fused.iter().zip(&plain).all(|(f, p)| (f - p).abs() < 1e-5), "{fused:?}, but plain operations give {plain:?}");
 }
 
 #[test]

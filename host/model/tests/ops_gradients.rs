@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use mmhost_model::ops::{self, Block, Heads, Linear, Rope, plain};
 
 /// Repeatable values in [-1, 1).
@@ -216,6 +216,43 @@ fn target_logprobs() {
             assert_close(&what, &logprob, &want_logprob, 2e-6);
             assert_close(&what, &entropy, &want_entropy, 5e-6);
         }
+    }
+}
+
+#[test]
+fn other_dtypes_fall_back_and_keep_gradients() {
+    let heads = Heads { q: 2, kv: 1, dim: 16 };
+    let cu: Arc<[u32]> = vec![0, 3, 7].into();
+    let (rope, targets) = (rope(7, 16), [3, 0, 5, 1, 2, 4, 6]);
+    let run = |dtype: DType| {
+        let var = |shape: &[usize], seed| Var::from_tensor(&var(shape, seed).to_dtype(dtype).unwrap()).unwrap();
+        let vars = [
+            var(&[9, 32], 1),
+            var(&[32], 2),
+            var(&[64, 32], 3),
+            var(&[64], 4),
+            var(&[32, 32], 5),
+            var(&[2, 32], 6),
+            var(&[30, 32], 7),
+            var(&[32, 15], 8),
+        ];
+        let [embed, norm, qkv, bias, out, rows, gate_up, down] = &vars;
+        let x = ops::embedding(embed, &[1, 4, 8, 8, 0, 2, 3]).unwrap();
+        let x = ops::splice_rows(&x, rows, &[5, 1]).unwrap();
+        let (input, output) = (Linear { weight: qkv, bias: Some(bias) }, Linear { weight: out, bias: None });
+        let x = ops::attention_block(&x, &Block { norm, eps: 1e-5, input, output }, &rope, heads, &cu, true).unwrap();
+        let (input, output) = (Linear { weight: gate_up, bias: None }, Linear { weight: down, bias: None });
+        let x = ops::gelu(&ops::mlp_block(&x, &Block { norm, eps: 1e-5, input, output }).unwrap()).unwrap();
+        let x = ops::take_rows(&x, &[6, 5, 4, 3, 2, 1, 0]).unwrap();
+        let y = ops::target_logprob(&x, embed, &targets, 0.7).unwrap();
+        let gradients = y.to_dtype(DType::F32).unwrap().sum_all().unwrap().backward().unwrap();
+        let gradients: Vec<_> = vars.iter().map(|v| flat(&gradients.get(v).unwrap().to_dtype(DType::F32).unwrap())).collect();
+        (flat(&y.to_dtype(DType::F32).unwrap()), gradients)
+    };
+    let ((fused, fused_gradients), (plain, plain_gradients)) = (run(DType::F32), run(DType::F64));
+    for (got, want) in fused_gradients.iter().zip(&plain_gradients).chain([(&fused, &plain)]) {
+        let size = want.iter().fold(1.0f32, |m, x| m.max(x.abs()));
+        assert!(got.iter().zip(want).all(|(g, w)| (g - w).abs() < 3e-5 * size), "{got:?}, but plain operations give {want:?}");
     }
 }
 

@@ -57,7 +57,7 @@ fn check(hidden: &Tensor, head: &Tensor, targets: &[u32], temperature: f32) -> R
     if let Some(target) = targets.iter().find(|&&t| t as usize >= v) {
         bail!("target_logprob: target {target} of a vocabulary of {v}");
     }
-    if !(temperature > 0.0) {
+    if temperature.is_nan() || temperature <= 0.0 {
         bail!("target_logprob: the temperature must be positive, got {temperature}");
     }
     Ok((n, d, v))
