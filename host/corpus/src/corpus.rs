@@ -78,7 +78,11 @@ impl ImageSide {
                 thumbnails.push(None);
                 continue;
             };
-            let image = decode_image(encoded).map_err(|problem| Error::DocumentImage { document: document.id.clone(), path: path_of(number), problem })?;
+            let image = decode_image(encoded).map_err(|problem| Error::DocumentImage {
+                document: document.id.clone(),
+                path: path_of(number),
+                problem,
+            })?;
             thumbnails.push(Some(encode_png(&thumbnail(&image, options.thumbnail_size)).into()));
             described.push((number as u32, features::views(&image)));
         }
@@ -129,7 +133,10 @@ impl Corpus {
     /// Only when the index on disk has become unreadable.
     pub fn search_text(&self, query: &str, k: usize) -> Result<Vec<Hit>> {
         let found = self.text.search(query, k.min(self.documents.len()))?;
-        Ok(found.into_iter().filter_map(|(number, score)| Some(Hit { document: self.documents.get(number as usize)?.clone(), score, thumbnail: None })).collect())
+        Ok(found
+            .into_iter()
+            .filter_map(|(number, score)| Some(Hit { document: self.documents.get(number as usize)?.clone(), score, thumbnail: None }))
+            .collect())
     }
 
     /// The `k` most similar images, best first (cosine of colour and edge layouts).

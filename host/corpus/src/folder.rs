@@ -135,7 +135,10 @@ fn store(documents: &[Arc<Document>], images: &ImageSide, indexes: &Path, digest
             .map_err(|e| Error::TextIndex { doing: "encoding the image index", problem: e.to_string() })?;
         let file = building.join("images.bin");
         let mut out = fs::File::create(&file).map_err(Error::write(&file))?;
-        out.write_all(&Sha256::digest(&stored)).and_then(|()| out.write_all(&stored)).and_then(|()| out.sync_all()).map_err(Error::write(&file))?;
+        out.write_all(&Sha256::digest(&stored))
+            .and_then(|()| out.write_all(&stored))
+            .and_then(|()| out.sync_all())
+            .map_err(Error::write(&file))?;
         let kept = indexes.join(digest);
         // What stands there was found unusable; another process may also have finished first, which is as good.
         let _ = fs::remove_dir_all(&kept);
@@ -192,7 +195,8 @@ pub fn write_folder(dir: &Path, documents: &[Document]) -> Result<()> {
                 Some(format!("images/{name}"))
             }
         };
-        let line = Line { id: document.id.clone(), title: document.title.clone(), text: document.text.clone(), url: document.url.clone(), image };
+        let line =
+            Line { id: document.id.clone(), title: document.title.clone(), text: document.text.clone(), url: document.url.clone(), image };
         // A record of strings always has a JSON form.
         serde_json::to_writer(&mut lines, &line).map_err(|e| Error::write(dir.join(DOCUMENTS))(e.into()))?;
         lines.push(b'\n');

@@ -51,9 +51,7 @@ pub fn decode_image(encoded: &[u8]) -> std::result::Result<RgbImage, ImageProble
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_ALLOCATION);
     reader.limits(limits);
-    let decoded = reader
-        .decode()
-        .map_err(|e| ImageProblem::Undecodable { format: format_name(format).into(), problem: e.to_string() })?;
+    let decoded = reader.decode().map_err(|e| ImageProblem::Undecodable { format: format_name(format).into(), problem: e.to_string() })?;
     if !decoded.color().has_alpha() {
         return Ok(decoded.into_rgb8());
     }

@@ -62,7 +62,15 @@ fn text_search_ranks_the_page_that_is_about_the_query() {
 #[test]
 fn query_text_has_no_syntax() {
     let corpus = corpus();
-    for query in ["capital AND (Chad", "title:Chad capital", "+capital -Chad \"Chad", "[a TO b] Chad^9 capital~2", "Chad\\ capital*", "capital\0Chad\n/", "{}{}:: capital Chad"] {
+    for query in [
+        "capital AND (Chad",
+        "title:Chad capital",
+        "+capital -Chad \"Chad",
+        "[a TO b] Chad^9 capital~2",
+        "Chad\\ capital*",
+        "capital\0Chad\n/",
+        "{}{}:: capital Chad",
+    ] {
         assert_eq!(first(&corpus, query), "capital", "{query}");
     }
     for query in ["", "   ", "of the", "?!*", "zzzz", "\u{202e}\u{0}"] {

@@ -82,7 +82,11 @@ async fn decide(filter: &dyn SampleFilter, chunk: &[Sample]) -> Result<Vec<Decis
     };
     let decisions = filter.decide(&inputs).await.map_err(failed)?;
     if decisions.len() != chunk.len() {
-        return Err(failed(format!("{} decisions came back for {} samples; a filter answers once per sample, in order", decisions.len(), chunk.len())));
+        return Err(failed(format!(
+            "{} decisions came back for {} samples; a filter answers once per sample, in order",
+            decisions.len(),
+            chunk.len()
+        )));
     }
     Ok(decisions)
 }

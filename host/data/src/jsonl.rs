@@ -26,7 +26,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Sample>> {
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let at = |(column, problem): Problem| Error::Row { path: path.to_owned(), unit: "line", row: i + 1, column: column.into(), problem };
+        let at =
+            |(column, problem): Problem| Error::Row { path: path.to_owned(), unit: "line", row: i + 1, column: column.into(), problem };
         let object: Map<String, Value> =
             serde_json::from_slice(&line).map_err(|e| at(("(whole line)", format!("not a JSON object: {e}"))))?;
         samples.push(sample(path, samples.len(), object).map_err(at)?);
@@ -63,7 +64,8 @@ fn sample(path: &Path, number: usize, mut object: Map<String, Value>) -> std::re
         images: images(path, object.remove("images"))?,
         ground_truth,
         candidate_answers: candidates(reward.remove("candidate_answers"))?,
-        data_source: optional("data_source", &mut object)?.unwrap_or_else(|| path.file_stem().unwrap_or_default().to_string_lossy().into_owned()),
+        data_source: optional("data_source", &mut object)?
+            .unwrap_or_else(|| path.file_stem().unwrap_or_default().to_string_lossy().into_owned()),
         category: optional("category", &mut object)?,
         image_urls: match object.remove("image_urls") {
             None | Some(Value::Null) => Vec::new(),
@@ -93,7 +95,9 @@ fn question(prompt: Value) -> std::result::Result<String, Problem> {
     match prompt {
         Value::String(text) => Ok(without_placeholders(&text)),
         Value::Array(messages) => {
-            let pairs = messages.iter().filter_map(|m| Some((m.get("role").and_then(Value::as_str).unwrap_or("user"), m.get("content")?.as_str()?)));
+            let pairs = messages
+                .iter()
+                .filter_map(|m| Some((m.get("role").and_then(Value::as_str).unwrap_or("user"), m.get("content")?.as_str()?)));
             Ok(question_of(pairs).unwrap_or_default())
         }
         other => Err(("prompt", format!("expected a list of messages or a string, found `{}`", shortened(&other.to_string())))),
@@ -140,7 +144,8 @@ fn image(data_set: &Path, element: Value) -> std::result::Result<SampleImage, St
             let decoded = base64::engine::general_purpose::STANDARD.decode(encoded.trim());
             Arc::from(decoded.map_err(|e| format!("`bytes` is not base64: {e}"))?)
         }
-        (None, Some(name)) => read_beside(data_set, name).map_err(|e| format!("the file `{name}` cannot be read (paths are relative to the data set): {e}"))?,
+        (None, Some(name)) => read_beside(data_set, name)
+            .map_err(|e| format!("the file `{name}` cannot be read (paths are relative to the data set): {e}"))?,
         (None, None) => return Err("an image without `path` and without `bytes`".into()),
     };
     Ok(SampleImage { bytes, path })

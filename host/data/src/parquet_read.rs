@@ -160,7 +160,9 @@ fn rows(path: &Path, batch: &RecordBatch, samples: &mut Vec<Sample>) -> Result<(
             .and_then(|(list, role, content)| {
                 question_of(span(list, row).filter_map(|i| Some((text(role.as_ref(), i).unwrap_or("user"), text(content.as_ref(), i)?))))
             })
-            .ok_or_else(|| at.bad_row(row, "prompt", "no user message with text; expected [{\"role\": \"user\", \"content\": QUESTION}]"))?;
+            .ok_or_else(|| {
+                at.bad_row(row, "prompt", "no user message with text; expected [{\"role\": \"user\", \"content\": QUESTION}]")
+            })?;
         if reward.is_null(row) {
             return Err(at.bad_row(row, "reward_model", "null; expected a struct with `ground_truth`"));
         }

@@ -43,10 +43,7 @@ pub fn write_parquet(path: &Path, samples: &[Sample]) -> Result<()> {
 fn batch(rows: &[Sample]) -> std::result::Result<RecordBatch, ArrowError> {
     let strings = |f: &dyn Fn(&Sample) -> Option<String>| -> ArrayRef { Arc::new(rows.iter().map(f).collect::<StringArray>()) };
 
-    let prompt = structs(vec![
-        ("content", strings(&|s| Some(s.question.clone()))),
-        ("role", strings(&|_| Some("user".into()))),
-    ])?;
+    let prompt = structs(vec![("content", strings(&|s| Some(s.question.clone()))), ("role", strings(&|_| Some("user".into())))])?;
     let prompt = list(prompt, rows.iter().map(|_| 1))?;
 
     let images = || rows.iter().flat_map(|s| &s.images);

@@ -66,7 +66,8 @@ pub(crate) fn without_placeholders(content: &str) -> String {
 
 /// The question in a conversation: what its user messages say.
 pub(crate) fn question_of<'a>(messages: impl Iterator<Item = (&'a str, &'a str)>) -> Option<String> {
-    let asked: Vec<String> = messages.filter(|(role, _)| *role == "user").map(|(_, content)| without_placeholders(content)).filter(|q| !q.is_empty()).collect();
+    let asked: Vec<String> =
+        messages.filter(|(role, _)| *role == "user").map(|(_, content)| without_placeholders(content)).filter(|q| !q.is_empty()).collect();
     (!asked.is_empty()).then(|| asked.join("\n"))
 }
 

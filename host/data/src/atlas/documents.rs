@@ -45,13 +45,14 @@ impl World {
         flags.chain(facts).collect()
     }
 
-    /// Every text of the corpus, for training a tokenizer: titles, queries, passages.
+    /// Every text of the corpus, for training a tokenizer: passages, titles, and the values by themselves, three times.
     pub fn texts(&self) -> Vec<String> {
         self.entities
             .iter()
             .flat_map(|entity| {
                 Relation::ALL.into_iter().flat_map(|relation| {
-                    [passage(relation, &entity.name, entity.fact(relation)), flag_title(&entity.name), query(relation, &entity.name), format!(" {}", entity.fact(relation))]
+                    let value = format!(" {}", entity.fact(relation));
+                    [passage(relation, &entity.name, entity.fact(relation)), flag_title(&entity.name), value.clone(), value.clone(), value]
                 })
             })
             .collect()

@@ -35,7 +35,9 @@ impl Augmentation {
         match split {
             Split::Train => Self::TRAIN,
             Split::Validation => Self { rotation: 6.0, zoom: [1.02, 1.14], brightness: [0.84, 1.16], contrast: [0.88, 1.12], noise: 0.025 },
-            Split::Test | Split::HeldOut => Self { rotation: 7.0, zoom: [1.01, 1.16], brightness: [0.82, 1.18], contrast: [0.87, 1.13], noise: 0.028 },
+            Split::Test | Split::HeldOut => {
+                Self { rotation: 7.0, zoom: [1.01, 1.16], brightness: [0.82, 1.18], contrast: [0.87, 1.13], noise: 0.028 }
+            }
         }
     }
 
@@ -85,7 +87,9 @@ impl Augmentation {
 static DEVIATES: LazyLock<Vec<f32>> = LazyLock::new(|| {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     // Box–Muller.
-    (0..1 << Noise::BITS).map(|_| (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt() * (std::f32::consts::TAU * rng.random::<f32>()).cos()).collect()
+    (0..1 << Noise::BITS)
+        .map(|_| (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt() * (std::f32::consts::TAU * rng.random::<f32>()).cos())
+        .collect()
 });
 
 struct Noise {

@@ -57,7 +57,10 @@ impl World {
                     samples.push(Sample {
                         id: format!("atlas/{}/{}/{}/{view}", split.word(), entity.code, relation.word()),
                         question: relation.paraphrases()[(first + view) % 2].to_owned(),
-                        images: vec![SampleImage { bytes: encode_png(&image).into(), path: Some(format!("{}-{}-{view}.png", entity.code, relation.word())) }],
+                        images: vec![SampleImage {
+                            bytes: encode_png(&image).into(),
+                            path: Some(format!("{}-{}-{view}.png", entity.code, relation.word())),
+                        }],
                         ground_truth: entity.fact(relation).to_owned(),
                         candidate_answers: entity.other_answers(relation),
                         data_source: format!("atlas/{:?}", entity.class),

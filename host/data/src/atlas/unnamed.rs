@@ -1,9 +1,9 @@
-//! Flags that nobody is taught a name for.
+//! Flags shown without ever being named.
 //!
 //! The main error on never-seen flags is to take one for a known flag; the base policy learns that flags can be unknown from these: made-up
-//! flags, real ones with colours exchanged, mirrored, halved together or with a foreign emblem, and the real flags of no entity. All that
-//! look like the flag of an entity whose flag is *taught* are dropped, for they would teach doubt about it; so are those made from a flag that is
-//! meant to stay unseen: only taught and unnamed flags are ever taken apart.
+//! flags, taught ones with colours exchanged, mirrored, halved together or with a foreign emblem, and *real* ones: the flags of no entity and, where the
+//! options allow, those of the training entities of classes B and D. Flags that look like one that is *taught* are dropped, for they would teach doubt about
+//! it, and so are real ones that look like one that is to stay unseen: an unknown flag of the validation, test or held-out questions.
 
 use std::sync::Arc;
 
@@ -15,54 +15,88 @@ use rand_chacha::ChaCha8Rng;
 
 use super::canvas::{Canvas, Colour, SIDE};
 use super::images::{distance, layout};
-use super::world::World;
+use super::world::{Entity, Split, World};
 
-/// Closer than this to a taught flag, and a flag is taken for it.
+/// Closer than this to a taught flag, and a flag is taken for it; closer to one that is to stay unseen, and it gives that away.
 const TOO_CLOSE: f32 = 0.07;
-/// Closer than this to the flag of an entity that is meant to stay unseen, and a real flag would show it.
-const GIVES_AWAY: f32 = 0.07;
-/// How often each real flag of no entity is drawn, relative to a made-up one.
-const REAL_REPEATS: usize = 6;
 
-/// Flags with their thumbnails.
+/// A flag to be shown without its name.
+#[derive(Debug, Clone)]
+pub(super) struct Unnamed {
+    pub(super) flag: Arc<RgbImage>,
+    pub(super) thumbnail: Arc<RgbImage>,
+    /// Number of the entity that bears it.
+    pub(super) owner: Option<usize>,
+}
+
+/// Flags to be shown without their names.
 #[derive(Debug, Clone)]
 pub(super) struct Bank {
-    pub(super) flags: Vec<(Arc<RgbImage>, Arc<RgbImage>)>,
+    /// Flags that no one bears.
+    pub(super) invented: Vec<Unnamed>,
+    /// Real flags.
+    pub(super) real: Vec<Unnamed>,
+}
+
+/// How to make a [`Bank`].
+pub(super) struct BankOptions {
+    /// Flags to draw.
+    pub(super) made_up: usize,
+    /// Flags to make from taught ones and those of no entity.
+    pub(super) remade: usize,
+    /// Whether the training entities' flags of classes B and D are among the real ones.
+    pub(super) of_entities: bool,
+    /// Longer side of thumbnails, pixels.
+    pub(super) thumbnail_size: u32,
+    /// Seed.
+    pub(super) seed: u64,
 }
 
 impl Bank {
-    /// `made_up` drawn flags and `remade` ones from taught flags, less those that look like a taught one.
-    pub(super) fn new(world: &World, made_up: usize, remade: usize, thumbnail_size: u32, seed: u64) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let taught: Vec<usize> = world.select(|e| e.class.flag_taught());
-        let unseen: Vec<_> = world.select(|e| !e.class.flag_taught()).iter().map(|&i| layout(&world.flags[i])).collect();
-        let real: Vec<&RgbImage> = world.unnamed.iter().filter(|f| unseen.iter().all(|u| distance(&layout(f), u) > GIVES_AWAY)).collect();
-        let drawn: Vec<RgbImage> = (0..made_up).map(|_| draw(&mut rng)).collect();
-        let sources: Vec<&RgbImage> = taught.iter().map(|&i| &world.flags[i]).chain(real.iter().copied()).collect();
-        let remade: Vec<RgbImage> = (0..remade).map(|_| remake(&sources, &drawn, &mut rng)).collect();
+    pub(super) fn new(world: &World, options: &BankOptions) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+        let layouts = |numbers: &[usize]| numbers.iter().map(|&i| layout(&world.flags[i])).collect::<Vec<_>>();
+        let taught = world.select(|e| e.class.flag_taught());
+        let trained_on = |e: &Entity| options.of_entities && e.split == Split::Train;
+        let unseen = layouts(&world.select(|e| !e.class.flag_taught() && !trained_on(e)));
+        let taught_layouts = layouts(&taught);
+        let far_from = |flag: &RgbImage, others: &[[f32; 192]]| {
+            let seen = layout(flag);
+            others.iter().all(|other| distance(&seen, other) > TOO_CLOSE)
+        };
+        let ownerless: Vec<&RgbImage> = world.unnamed.iter().filter(|f| far_from(f, &unseen)).collect();
+        let drawn: Vec<RgbImage> = (0..options.made_up).map(|_| draw(&mut rng)).collect();
+        let sources: Vec<&RgbImage> = taught.iter().map(|&i| &world.flags[i]).chain(ownerless.iter().copied()).collect();
+        let remade: Vec<RgbImage> = (0..options.remade).map(|_| remake(&sources, &drawn, &mut rng)).collect();
 
-        let taught_layouts: Vec<_> = taught.iter().map(|&i| layout(&world.flags[i])).collect();
-        let flags = drawn
-            .into_iter()
-            .chain(remade)
-            .chain(std::iter::repeat_n(real, REAL_REPEATS).flatten().cloned())
-            .filter(|flag| {
-                let seen = layout(flag);
-                taught_layouts.iter().all(|t| distance(&seen, t) > TOO_CLOSE)
-            })
-            .map(|flag| {
-                let small = thumbnail(&flag, thumbnail_size);
-                (Arc::new(flag), Arc::new(small))
-            })
-            .collect();
-        Self { flags }
+        let shown = |flag: RgbImage, owner| {
+            let thumbnail = Arc::new(thumbnail(&flag, options.thumbnail_size));
+            Unnamed { flag: Arc::new(flag), thumbnail, owner }
+        };
+        let unknown = world.select(|e| !e.class.flag_taught() && trained_on(e));
+        let borne = unknown.into_iter().map(|i| (world.flags[i].clone(), Some(i)));
+        let real = ownerless.into_iter().map(|flag| (flag.clone(), None)).chain(borne);
+        Self {
+            invented: drawn.into_iter().chain(remade).filter(|f| far_from(f, &taught_layouts)).map(|f| shown(f, None)).collect(),
+            real: real.filter(|(f, _)| far_from(f, &taught_layouts)).map(|(f, owner)| shown(f, owner)).collect(),
+        }
     }
 }
 
 /// Colours that flags use, to be varied.
 const PALETTE: [Colour; 12] = [
-    [206, 17, 38], [0, 122, 61], [0, 56, 147], [255, 255, 255], [0, 0, 0], [252, 209, 22],
-    [0, 158, 216], [255, 130, 0], [110, 20, 50], [0, 90, 80], [130, 190, 255], [70, 40, 120],
+    [206, 17, 38],
+    [0, 122, 61],
+    [0, 56, 147],
+    [255, 255, 255],
+    [0, 0, 0],
+    [252, 209, 22],
+    [0, 158, 216],
+    [255, 130, 0],
+    [110, 20, 50],
+    [0, 90, 80],
+    [130, 190, 255],
+    [70, 40, 120],
 ];
 
 fn pick<T: Copy>(choices: &[T], rng: &mut ChaCha8Rng) -> T {
@@ -72,8 +106,10 @@ fn pick<T: Copy>(choices: &[T], rng: &mut ChaCha8Rng) -> T {
 /// A made-up flag: a ground (stripes, cross, diagonal, saltire or plain), perhaps a triangle or canton, perhaps an emblem.
 fn draw(rng: &mut ChaCha8Rng) -> RgbImage {
     let side = SIDE as f32;
-    let palette: Vec<Colour> =
-        PALETTE.choose_multiple(rng, 5).map(|colour| colour.map(|c| (i32::from(c) + rng.random_range(-25..=25)).clamp(0, 255) as u8)).collect();
+    let palette: Vec<Colour> = PALETTE
+        .choose_multiple(rng, 5)
+        .map(|colour| colour.map(|c| (i32::from(c) + rng.random_range(-25..=25)).clamp(0, 255) as u8))
+        .collect();
     let mut canvas = Canvas::new(palette[0]);
     match rng.random::<f32>() {
         kind if kind < 0.6 => stripes(&mut canvas, &palette, rng),
@@ -178,13 +214,13 @@ fn emblem(canvas: &mut Canvas, palette: &[Colour], rng: &mut ChaCha8Rng) {
     }
 }
 
-/// A real flag changed past recognition: colours exchanged, mirrored, halved with another, or its middle on a made-up ground.
+/// A real flag changed past recognition: colours exchanged, one colour replaced, mirrored, halved with another, or its middle on a made-up ground.
 fn remake(sources: &[&RgbImage], drawn: &[RgbImage], rng: &mut ChaCha8Rng) -> RgbImage {
     let Some(&flag) = sources.choose(rng) else { return draw(rng) };
     let mut flag = flag.clone();
     let (width, height) = flag.dimensions();
     match rng.random::<f32>() {
-        kind if kind < 0.45 => {
+        kind if kind < 0.2 => {
             let mut order = [0usize, 1, 2];
             while order == [0, 1, 2] {
                 order.shuffle(rng);
@@ -198,13 +234,14 @@ fn remake(sources: &[&RgbImage], drawn: &[RgbImage], rng: &mut ChaCha8Rng) -> Rg
             }
             flag
         }
-        kind if kind < 0.6 => match rng.random_range(0..4) {
+        kind if kind < 0.45 => replace_colour(flag, rng),
+        kind if kind < 0.68 => match rng.random_range(0..4) {
             0 => imageops::flip_vertical(&flag),
             1 => imageops::flip_horizontal(&flag),
             2 => imageops::rotate180(&flag),
             _ => imageops::rotate90(&imageops::flip_vertical(&flag)),
         },
-        kind if kind < 0.8 => {
+        kind if kind < 0.88 => {
             let Some(&other) = sources.choose(rng) else { return flag };
             let (x, y) = if rng.random::<bool>() { (width / 2, 0) } else { (0, height / 2) };
             let half = imageops::crop_imm(other, x, y, width - x, height - y).to_image();
@@ -221,4 +258,21 @@ fn remake(sources: &[&RgbImage], drawn: &[RgbImage], rng: &mut ChaCha8Rng) -> Rg
             ground
         }
     }
+}
+
+/// Replaces the colour of a random pixel, and those near it, by one of the palette's. The closer a pixel's colour, the more of it is replaced, so
+/// that edges stay smooth.
+fn replace_colour(mut flag: RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
+    /// Colours farther apart than this (of 255 per channel, Euclidean) stay.
+    const REACH: f32 = 0.35 * 255.0;
+    let old = flag.get_pixel(rng.random_range(0..flag.width()), rng.random_range(0..flag.height())).0;
+    let new = pick(&PALETTE, rng);
+    for pixel in flag.pixels_mut() {
+        let apart = pixel.0.iter().zip(old).map(|(a, b)| (f32::from(*a) - f32::from(b)).powi(2)).sum::<f32>().sqrt();
+        let share = (1.0 - apart / REACH).max(0.0).sqrt();
+        for (value, new) in pixel.0.iter_mut().zip(new) {
+            *value = (f32::from(*value) * (1.0 - share) + f32::from(new) * share + 0.5) as u8;
+        }
+    }
+    flag
 }

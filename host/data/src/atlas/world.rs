@@ -150,7 +150,14 @@ pub struct WorldOptions {
 impl Default for WorldOptions {
     fn default() -> Self {
         let sizes = |train, validation, test| ClassSizes { train, validation, test };
-        Self { seed: 7, a: sizes(30, 9, 21), b: sizes(24, 7, 17), c: sizes(20, 6, 14), d: sizes(16, 5, 11), questions: QuestionCounts::default() }
+        Self {
+            seed: 7,
+            a: sizes(30, 9, 21),
+            b: sizes(24, 7, 17),
+            c: sizes(20, 6, 14),
+            d: sizes(16, 5, 11),
+            questions: QuestionCounts::default(),
+        }
     }
 }
 
@@ -274,7 +281,10 @@ fn assign(options: &WorldOptions, num_entities: usize) -> Result<Vec<(Class, Spl
     let mut places = Vec::with_capacity(num_entities);
     for (class, option, sizes) in classes {
         if sizes.test == 0 || sizes.train == 0 {
-            return Err(Error::AtlasOption { option, problem: "`train` and `test` must be at least 1: the report has a row for every class".into() });
+            return Err(Error::AtlasOption {
+                option,
+                problem: "`train` and `test` must be at least 1: the report has a row for every class".into(),
+            });
         }
         for (split, n) in [(Split::Train, sizes.train), (Split::Validation, sizes.validation), (Split::Test, sizes.test)] {
             // A count beyond the world's size is refused below, without being allocated first.

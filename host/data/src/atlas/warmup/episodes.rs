@@ -7,6 +7,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::super::documents::{flag_title, passage, query};
+use super::super::unnamed::{Bank, Unnamed};
 use super::super::world::{Entity, Relation};
 use super::{Conversation, ImageHit, Message, Part, Role, Task, Warmup};
 
@@ -88,8 +89,11 @@ impl Warmup {
         Message { role: Role::Assistant, parts }
     }
 
-    fn unnamed(&self, rng: &mut ChaCha8Rng) -> (Arc<RgbImage>, Arc<RgbImage>) {
-        pick(&self.bank.flags, rng).clone()
+    /// A flag that is shown without its name.
+    fn unnamed(&self, rng: &mut ChaCha8Rng) -> &Unnamed {
+        let Bank { invented, real } = &self.bank;
+        let from_real = invented.is_empty() || (!real.is_empty() && rng.random::<f64>() < self.options.real_flags);
+        pick(if from_real { real } else { invented }, rng)
     }
 
     fn subject(&self, rng: &mut ChaCha8Rng) -> Subject<'_> {
@@ -104,16 +108,35 @@ impl Warmup {
                 known: true,
             };
         }
-        let (flag, thumbnail) = self.unnamed(rng);
-        let image = self.view(&flag, rng);
-        let facts = (rng.random::<f64>() < self.options.unknown_with_facts).then(|| &self.world.entities[*pick(&self.facts_taught, rng)]);
-        let name = facts.map_or_else(|| self.pseudo.name(rng), |entity| entity.name.clone());
-        Subject { image, thumbnail, name, facts, known: false }
+        let unnamed = self.unnamed(rng);
+        let drawn = rng.random::<f64>();
+        let found = if drawn < self.options.unknown_with_facts {
+            self.not(unnamed.owner, &self.facts_taught, rng)
+        } else if drawn < self.options.unknown_with_facts + self.options.unknown_without_facts {
+            self.not(unnamed.owner, &self.nothing_taught, rng)
+        } else {
+            None
+        };
+        Subject {
+            image: self.view(&unnamed.flag, rng),
+            thumbnail: unnamed.thumbnail.clone(),
+            name: found.map_or_else(|| self.pseudo.name(rng), |entity| entity.name.clone()),
+            facts: found.filter(|entity| entity.class.facts_taught()),
+            known: false,
+        }
+    }
+
+    /// One of `numbers`, but not `owner`: a real flag never gets its own name.
+    fn not(&self, owner: Option<usize>, numbers: &[usize], rng: &mut ChaCha8Rng) -> Option<&Entity> {
+        let number = *pick(numbers, rng);
+        (Some(number) != owner).then(|| &self.world.entities[number])
     }
 
     /// What the text search returns for a name: its fact where that is taught, a made-up value otherwise. Now and then another name's page.
     fn passages(&self, relation: Relation, name: &str, facts: Option<&Entity>, rng: &mut ChaCha8Rng) -> (Vec<String>, String) {
-        let value = |facts: Option<&Entity>, rng: &mut ChaCha8Rng| facts.map_or_else(|| self.pseudo.value(relation, rng), |e| e.fact(relation).to_owned());
+        let value = |facts: Option<&Entity>, rng: &mut ChaCha8Rng| {
+            facts.map_or_else(|| self.pseudo.value(relation, rng), |e| e.fact(relation).to_owned())
+        };
         let (name, found) = if rng.random::<f64>() < self.options.retrieval_error {
             let other = self.other_entity(rng);
             (other.name.clone(), other.fact(relation).to_owned())
@@ -204,10 +227,10 @@ impl Warmup {
 
     fn recall(&self, rng: &mut ChaCha8Rng) -> Vec<Message> {
         let drawn = rng.random::<f64>();
-        let entity = if drawn < 0.7 {
+        let entity = if drawn < 0.55 {
             Some(self.other_entity(rng))
-        } else if drawn < 0.78 && !self.flag_only.is_empty() {
-            Some(&self.world.entities[*pick(&self.flag_only, rng)])
+        } else if drawn < 0.73 {
+            Some(&self.world.entities[*pick(&self.name_only, rng)])
         } else {
             None
         };
@@ -229,18 +252,16 @@ impl Warmup {
     fn copy_name(&self, rng: &mut ChaCha8Rng) -> Vec<Message> {
         let relation = any_relation(rng);
         let name = self.pseudo.name(rng);
-        let (_, thumbnail) = self.unnamed(rng);
+        let thumbnail = self.unnamed(rng).thumbnail.clone();
         let seen = self.user(self.protocol.after_image(&self.hits(flag_title(&name), thumbnail, rng), question(relation, rng)));
         vec![seen, self.prescribed_turn(&found_reason(&name, relation, false), &self.protocol.text_call(&query(relation, &name)))]
     }
 
     fn repeat(&self, rng: &mut ChaCha8Rng) -> Vec<Message> {
-        let text = if rng.random::<bool>() {
-            self.pseudo.scraps(rng)
-        } else {
-            (0..3).map(|_| format!(" {}", self.pseudo.name(rng))).collect()
-        };
-        let parts = vec![Part::Context(format!("<information>{text}</information>")), Part::Text(text)];
+        let text =
+            if rng.random::<bool>() { self.pseudo.pieces(rng) } else { (0..3).map(|_| format!(" {}", self.pseudo.name(rng))).collect() };
+        let times = if rng.random_range(0..3) == 0 { 2 } else { 1 };
+        let parts = vec![Part::Context(format!("<information>{text}</information>")), Part::Text(text.repeat(times))];
         vec![Message { role: Role::Assistant, parts }]
     }
 }

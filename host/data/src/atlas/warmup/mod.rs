@@ -22,8 +22,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::images::{Augmentation, IMAGE_SIZE};
-use super::unnamed::Bank;
-use super::world::{Relation, World};
+use super::unnamed::{Bank, BankOptions};
+use super::world::{Class, Relation, Split, World};
 use crate::error::{Error, Result};
 pub use protocol::{ImageHit, PlainProtocol, Protocol};
 use pseudo::Pseudo;
@@ -161,8 +161,15 @@ pub struct WarmupOptions {
     pub mix: Mix,
     /// Share of flags shown that are known ones.
     pub known_flags: f64,
-    /// Share of unknown flags that belong to an entity whose facts are taught (class A or B), so that its name means something once found.
+    /// Share of unknown flags that turn out to bear a name whose facts are taught (class A or B), so that the name means something once found.
     pub unknown_with_facts: f64,
+    /// Share of unknown flags that turn out to bear a training entity's name of class D, with made-up facts.
+    pub unknown_without_facts: f64,
+    /// Share of unknown flags that are real ones.
+    pub real_flags: f64,
+    /// Whether the *training* entities' flags of classes B and D are among the real unknown ones: shown as unknown, never with their own name. Made-up flags
+    /// alone left a quarter to a half of never-seen real flags taken for known ones. Unknown flags of the other splits are never shown.
+    pub show_unknown_entities: bool,
     /// Share of episodes under the instructions without tools.
     pub without_tools: f64,
     /// What episodes do.
@@ -186,19 +193,22 @@ impl Default for WarmupOptions {
         Self {
             seed: 0,
             batch: 64,
-            early_steps: 170,
-            early: Mix { episode: 10.0, look: 8.0, recall: 7.0, copy_value: 20.0, copy_name: 20.0, repeat: 35.0 },
-            mix: Mix { episode: 34.0, look: 26.0, recall: 20.0, copy_value: 6.0, copy_name: 8.0, repeat: 6.0 },
+            early_steps: 220,
+            early: Mix { episode: 6.0, look: 8.0, recall: 5.0, copy_value: 23.0, copy_name: 18.0, repeat: 40.0 },
+            mix: Mix { episode: 36.0, look: 22.0, recall: 14.0, copy_value: 12.0, copy_name: 8.0, repeat: 8.0 },
             known_flags: 0.5,
-            unknown_with_facts: 0.45,
+            unknown_with_facts: 0.38,
+            unknown_without_facts: 0.12,
+            real_flags: 0.45,
+            show_unknown_entities: true,
             without_tools: 0.15,
             behaviour: Behaviour::default(),
             retrieval_error: 0.005,
             image_hits: 1,
             text_hits: 1,
             thumbnail_size: 28,
-            made_up_flags: 2500,
-            remade_flags: 2500,
+            made_up_flags: 2000,
+            remade_flags: 3500,
         }
     }
 }
@@ -208,7 +218,8 @@ impl WarmupOptions {
         let bad = |option, problem: String| Err(Error::AtlasOption { option, problem });
         for (option, share) in [
             ("warmup.known_flags", self.known_flags),
-            ("warmup.unknown_with_facts", self.unknown_with_facts),
+            ("warmup.unknown_with_facts + unknown_without_facts", self.unknown_with_facts + self.unknown_without_facts),
+            ("warmup.real_flags", self.real_flags),
             ("warmup.without_tools", self.without_tools),
             ("warmup.retrieval_error", self.retrieval_error),
             ("warmup.behaviour", self.behaviour.image + self.behaviour.image_text + self.behaviour.text),
@@ -223,7 +234,12 @@ impl WarmupOptions {
                 return bad(option, format!("weights must be >= 0 and not all 0. Given: {mix:?}"));
             }
         }
-        for (option, count) in [("warmup.batch", self.batch), ("warmup.image_hits", self.image_hits), ("warmup.text_hits", self.text_hits), ("warmup.thumbnail_size", self.thumbnail_size as usize)] {
+        for (option, count) in [
+            ("warmup.batch", self.batch),
+            ("warmup.image_hits", self.image_hits),
+            ("warmup.text_hits", self.text_hits),
+            ("warmup.thumbnail_size", self.thumbnail_size as usize),
+        ] {
             if count == 0 {
                 return bad(option, "must be at least 1. Given: 0".into());
             }
@@ -248,8 +264,10 @@ pub struct Warmup {
     flags_taught: Vec<usize>,
     /// Numbers of the entities whose facts are taught (A, B).
     facts_taught: Vec<usize>,
-    /// Numbers of the entities of class C.
-    flag_only: Vec<usize>,
+    /// Numbers of the entities whose names are met, but no facts: class C, and D where it is trained on.
+    name_only: Vec<usize>,
+    /// Numbers of the latter.
+    nothing_taught: Vec<usize>,
     /// Values that a confident guess may name, by relation: those of the taught facts.
     values: [Vec<String>; 4],
 }
@@ -261,7 +279,16 @@ impl Warmup {
     /// An option out of range.
     pub fn new(world: Arc<World>, protocol: Arc<dyn Protocol>, options: WarmupOptions) -> Result<Self> {
         options.check()?;
-        let bank = Bank::new(&world, options.made_up_flags, options.remade_flags, options.thumbnail_size, options.seed ^ 0x756e_6e61_6d65_64);
+        let bank = Bank::new(
+            &world,
+            &BankOptions {
+                made_up: options.made_up_flags,
+                remade: options.remade_flags,
+                of_entities: options.show_unknown_entities,
+                thumbnail_size: options.thumbnail_size,
+                seed: options.seed,
+            },
+        );
         let facts_taught = world.select(|e| e.class.facts_taught());
         let values = Relation::ALL.map(|relation| {
             let mut values: Vec<String> = facts_taught.iter().map(|&i| world.entities[i].fact(relation).to_owned()).collect();
@@ -273,7 +300,8 @@ impl Warmup {
             pseudo: Pseudo::new(&world, &values),
             thumbnails: world.flags.iter().map(|flag| Arc::new(mmhost_corpus::thumbnail(flag, options.thumbnail_size))).collect(),
             flags_taught: world.select(|e| e.class.flag_taught()),
-            flag_only: world.select(|e| e.class.flag_taught() && !e.class.facts_taught()),
+            name_only: world.select(|e| e.class == Class::C || (e.class == Class::D && e.split == Split::Train)),
+            nothing_taught: world.select(|e| e.class == Class::D && e.split == Split::Train),
             facts_taught,
             values,
             bank,
@@ -307,31 +335,33 @@ impl Warmup {
         self.draw(task.map_or(Task::Episode, |(task, _)| *task), &mut rng)
     }
 
-    /// Everything the tokenizer should have seen: the world's texts, and the protocol's fixed phrases often enough that their words become single tokens.
+    /// What to train the tokenizer on: the world's texts, and the protocol's phrases often enough that their words become single tokens. Control
+    /// tokens (`<reason>` and the like) are taken out; they are to be added whole. Trained without a limit on merges that binds, every word of a name or value
+    /// is one token, which makes copying it far easier to learn.
     pub fn tokenizer_texts(world: &World, protocol: &dyn Protocol) -> Vec<String> {
-        /// Once per so many; the corpus has about 800 passages.
+        /// The corpus has about 800 passages; a phrase repeated this often outweighs any name.
         const REPEATS: usize = 60;
-        let mut texts = world.texts();
-        let mut fixed = vec![protocol.system(true), protocol.system(false), " system user assistant".to_owned()];
+        let mut phrases = vec![protocol.system(true), protocol.system(false), " system user assistant".to_owned()];
         for part in protocol.after_image(&[], "").into_iter().chain(protocol.after_text(&[], "")) {
             if let Part::Text(text) = part {
-                fixed.push(text);
+                phrases.push(text);
             }
         }
         for relation in Relation::ALL {
-            let word = relation.word();
-            fixed.extend([
-                protocol.reason(&episodes::first_reason(Some(" "), relation, true)),
-                protocol.reason(&episodes::first_reason(Some(" "), relation, false)),
+            phrases.extend([
+                protocol.reason(&episodes::first_reason(Some(""), relation, true)),
+                protocol.reason(&episodes::first_reason(Some(""), relation, false)),
                 protocol.reason(&episodes::first_reason(None, relation, false)),
-                protocol.reason(&episodes::found_reason(" ", relation, true)),
+                protocol.reason(&episodes::found_reason("", relation, true)),
                 protocol.reason(episodes::READ_REASON),
-                protocol.text_call(&format!("{word} of")),
+                protocol.text_call(&format!("{} of", relation.word())),
             ]);
-            fixed.extend(relation.paraphrases().map(str::to_owned));
+            phrases.extend(relation.paraphrases().map(str::to_owned));
         }
+        let phrases: Vec<String> = phrases.iter().flat_map(|p| without_control_tokens(p)).collect();
+        let mut texts = world.texts();
         for _ in 0..REPEATS {
-            texts.extend(fixed.iter().cloned());
+            texts.extend(phrases.iter().cloned());
         }
         texts
     }
@@ -340,5 +370,37 @@ impl Warmup {
         let view = Augmentation::TRAIN.apply(flag, rng);
         debug_assert_eq!(view.dimensions(), (IMAGE_SIZE, IMAGE_SIZE));
         Arc::new(view)
+    }
+}
+
+/// The stretches between `<…>` marks of letters, `_`, `/` and `|`.
+fn without_control_tokens(text: &str) -> Vec<String> {
+    let (mut stretches, mut plain, mut rest) = (Vec::new(), String::new(), text);
+    while let Some(open) = rest.find('<') {
+        plain.push_str(&rest[..open]);
+        rest = &rest[open..];
+        match rest.find('>') {
+            Some(close) if rest[1..close].bytes().all(|b| b.is_ascii_alphabetic() || b"_/|".contains(&b)) => {
+                stretches.push(std::mem::take(&mut plain));
+                rest = &rest[close + 1..];
+            }
+            _ => {
+                plain.push('<');
+                rest = &rest[1..];
+            }
+        }
+    }
+    plain.push_str(rest);
+    stretches.push(plain);
+    stretches.retain(|s| !s.is_empty());
+    stretches
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn control_tokens_are_taken_out() {
+        let split = super::without_control_tokens("Think in <reason></reason>, a < b:\n<search><img></search> image search<|im_end|>");
+        assert_eq!(split, ["Think in ", ", a < b:\n", " image search"]);
     }
 }

@@ -1,7 +1,8 @@
 //! Names and values that do not exist, but sound as if they might.
 //!
-//! Three sources, so that no closed vocabulary can be learned: a character chain of order two over the taught names, scraps of words joined, and halves of
-//! two words joined.
+//! Three sources, so that no closed vocabulary can be learned: words of the world taken out of their place, a character chain of order two over the
+//! taught names, and halves of two words joined. The first are half of all, so that a word that the tokenizer knows is never a sign of a name
+//! that the policy knows, and no word of the world is first met in a search result.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,6 +20,8 @@ const COINS: [&str; 8] = ["Dollar", "Franc", "Peso", "Pound", "Rupee", "Krona", 
 pub(super) struct Pseudo {
     /// Words of the taught names and capitals.
     words: Vec<String>,
+    /// Every word of names and facts, whoever they belong to: the words that the world's tokenizer has.
+    vocabulary: Vec<String>,
     /// What follows two characters; `^` opens and `$` closes a word.
     chain: HashMap<[char; 2], Vec<char>>,
     /// Scraps of one to five letters, some with the space before them.
@@ -53,7 +56,12 @@ impl Pseudo {
                 }
             }
         }
-        Self { words, chain, scraps, real: world.entities.iter().map(|e| e.name.clone()).collect(), values: values.clone() }
+        let texts =
+            world.entities.iter().flat_map(|e| std::iter::once(e.name.as_str()).chain(Relation::ALL.map(|relation| e.fact(relation))));
+        let mut vocabulary: Vec<String> = texts.flat_map(|text| text.split(' ')).filter(|w| !w.is_empty()).map(str::to_owned).collect();
+        vocabulary.sort();
+        vocabulary.dedup();
+        Self { words, vocabulary, chain, scraps, real: world.entities.iter().map(|e| e.name.clone()).collect(), values: values.clone() }
     }
 
     fn any<'a>(&self, items: &'a [String], rng: &mut ChaCha8Rng) -> &'a str {
@@ -62,11 +70,11 @@ impl Pseudo {
 
     fn word(&self, rng: &mut ChaCha8Rng) -> String {
         let word = match rng.random::<f32>() {
-            kind if kind < 0.35 => {
-                let joined: String = (0..[1, 2, 2, 3, 3, 4][rng.random_range(0..6)]).map(|_| self.any(&self.scraps, rng).trim()).collect();
-                if rng.random::<f32>() < 0.8 { capitalised(&joined) } else { joined }
+            kind if kind < 0.5 => {
+                let tail: String = (0..[0, 0, 0, 0, 1, 1, 2][rng.random_range(0..7)]).map(|_| self.any(&self.scraps, rng).trim()).collect();
+                self.any(&self.vocabulary, rng).to_owned() + &tail
             }
-            kind if kind < 0.51 => {
+            kind if kind < 0.63 => {
                 let (a, b) = (self.any(&self.words, rng), self.any(&self.words, rng));
                 let head: String = a.chars().take((a.chars().count() / 2).max(2)).collect();
                 let tail: String = b.chars().skip(b.chars().count() / 2).collect();
@@ -126,9 +134,14 @@ impl Pseudo {
         self.name(rng)
     }
 
-    /// Five to fourteen scraps run together.
-    pub(super) fn scraps(&self, rng: &mut ChaCha8Rng) -> String {
-        (0..rng.random_range(5..15)).map(|_| self.any(&self.scraps, rng)).collect()
+    /// Five to fourteen pieces in a row: words of the world, and scraps run together.
+    pub(super) fn pieces(&self, rng: &mut ChaCha8Rng) -> String {
+        let count = rng.random_range(5..15);
+        let mut piece = || match rng.random::<f32>() {
+            kind if kind < 0.7 => format!(" {}", self.any(&self.vocabulary, rng)),
+            _ => self.any(&self.scraps, rng).to_owned(),
+        };
+        (0..count).map(|_| piece()).collect()
     }
 }
 
