@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use crate::Result;
 use crate::config::TextConfig;
 use crate::ops::{self, LayerKv, Rope};
-use crate::params::Params;
+use crate::params::{BlockParams, Params};
 
 pub(crate) struct Decoder {
     config: TextConfig,
@@ -20,26 +20,19 @@ pub(crate) struct Decoder {
 }
 
 struct Layer {
-    input_norm: Tensor,
-    qkv: (Tensor, Tensor),
-    o_proj: Tensor,
-    post_norm: Tensor,
-    gate_up: Tensor,
-    down: Tensor,
+    attention: BlockParams,
+    mlp: BlockParams,
 }
 
 impl Decoder {
     pub(crate) fn new(config: &TextConfig, params: &Params) -> Result<Self> {
         let mut layers = Vec::with_capacity(config.num_layers);
         for i in 0..config.num_layers {
-            let get = |name: &str| params.get(&format!("model.layers.{i}.{name}"));
+            let at = |name: &str| format!("model.layers.{i}.{name}");
+            let block = |norm: &str, input: &str, output: &str| params.block(&at(norm), &at(input), &at(output), config.rms_norm_eps);
             layers.push(Layer {
-                input_norm: get("input_layernorm.weight")?,
-                qkv: (get("self_attn.qkv_proj.weight")?, get("self_attn.qkv_proj.bias")?),
-                o_proj: get("self_attn.o_proj.weight")?,
-                post_norm: get("post_attention_layernorm.weight")?,
-                gate_up: get("mlp.gate_up_proj.weight")?,
-                down: get("mlp.down_proj.weight")?,
+                attention: block("input_layernorm", "self_attn.qkv_proj", "self_attn.o_proj")?,
+                mlp: block("post_attention_layernorm", "mlp.gate_up_proj", "mlp.down_proj")?,
             });
         }
         let dim = config.head_dim();
@@ -59,9 +52,8 @@ impl Decoder {
         let heads = self.config.heads();
         let mut x = embeddings;
         for layer in &self.layers {
-            let qkv = layer.qkv(&x, self.config.rms_norm_eps)?;
-            let attended = ops::rope_attention(&qkv, &rope, heads, cu_seqlens, true)?;
-            x = layer.finish(&attended, &x, self.config.rms_norm_eps)?;
+            x = ops::attention_block(&x, &layer.attention.as_block(), &rope, heads, cu_seqlens, true)?;
+            x = ops::mlp_block(&x, &layer.mlp.as_block())?;
         }
         self.final_norm(&x)
     }
@@ -80,7 +72,9 @@ impl Decoder {
         let last: Vec<u32> = cu_seqlens.iter().skip(1).map(|end| end - 1).collect();
         let mut x = embeddings;
         for (i, layer) in self.layers.iter().enumerate() {
-            let qkv = layer.qkv(&x, self.config.rms_norm_eps)?;
+            let block = layer.attention.as_block();
+            let normed = ops::rms_norm(&x, block.norm, block.eps)?;
+            let qkv = ops::linear(&normed, block.input.weight, block.input.bias, None)?;
             let mut layer_caches: Vec<&mut LayerKv> = caches.iter_mut().map(|cache| &mut cache[i]).collect();
             let mut attended = ops::rope_attention_cached(&qkv, &rope, heads, cu_seqlens, &mut layer_caches)?;
             // Nothing reads the last layer's other rows, so a prefill need not compute them.
@@ -88,7 +82,8 @@ impl Decoder {
                 attended = ops::take_rows(&attended, &last)?;
                 x = ops::take_rows(&x, &last)?;
             }
-            x = layer.finish(&attended, &x, self.config.rms_norm_eps)?;
+            x = ops::linear(&attended, block.output.weight, block.output.bias, Some(&x))?;
+            x = ops::mlp_block(&x, &layer.mlp.as_block())?;
         }
         self.final_norm(&x)
     }
@@ -111,21 +106,5 @@ impl Decoder {
             }
         }
         Ok(Rope::new(cos, sin)?)
-    }
-}
-
-impl Layer {
-    /// Norm and packed projection, `[T, (Hq + 2·Hkv)·Dh]`.
-    fn qkv(&self, x: &Tensor, eps: f32) -> Result<Tensor> {
-        let h = ops::rms_norm(x, &self.input_norm, eps)?;
-        Ok(ops::linear(&h, &self.qkv.0, Some(&self.qkv.1), None)?)
-    }
-
-    /// Output projection, residual, MLP, residual.
-    fn finish(&self, attended: &Tensor, x: &Tensor, eps: f32) -> Result<Tensor> {
-        let x = ops::linear(attended, &self.o_proj, None, Some(x))?;
-        let h = ops::rms_norm(&x, &self.post_norm, eps)?;
-        let h = ops::swiglu(&ops::linear(&h, &self.gate_up, None, None)?)?;
-        Ok(ops::linear(&h, &self.down, None, Some(&x))?)
     }
 }

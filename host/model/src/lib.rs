@@ -2,6 +2,18 @@
 //! M-RoPE. Trainable end to end on fused operations (`ops`), the same kernels in rollout and in learning.
 //!
 //! This crate knows tensors and tokens; it knows nothing of episodes.
+//!
+//! # In reading order
+//!
+//! - A folder: [`ModelFolder`] is [`ModelConfig`], [`Weights`] and [`Processor`] together; [`inspect`] looks without loading.
+//! - From a conversation to tokens: [`Message`] → [`Processor::encode_chat`] → [`Segment`]. Text that is not ours goes in as
+//!   [`Part::Untrusted`], so that control tokens in it stay characters.
+//! - From tokens to a batch: [`PositionCursor`] gives each token its three positions, [`Packed`] lays sequences one after
+//!   another without padding.
+//! - Through the network: [`Qwen2_5Vl::forward`] and [`Qwen2_5Vl::target_logprobs`] with gradients,
+//!   [`Qwen2_5Vl::forward_cached`] with a [`KvCache`] for generation.
+//!
+//! `tests/parity.rs` compares every step with transformers.
 
 pub mod ops;
 

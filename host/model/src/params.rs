@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{Tensor, Var};
 
 use crate::layout;
+use crate::ops::{Block, Linear};
 use crate::{Error, ModelConfig, Result};
 
 pub(crate) struct Params {
@@ -27,11 +28,37 @@ impl Params {
         Ok(Self { tensors })
     }
 
+    /// The parameters of half a layer: a norm, the linear map out of the residual stream, the one back into it.
+    pub(crate) fn block(&self, norm: &str, input: &str, output: &str, eps: f32) -> Result<BlockParams> {
+        let linear = |name: &str| {
+            let bias = self.tensors.get(&format!("{name}.bias")).cloned();
+            Ok::<_, Error>((self.get(&format!("{name}.weight"))?, bias))
+        };
+        Ok(BlockParams { norm: self.get(&format!("{norm}.weight"))?, eps, input: linear(input)?, output: linear(output)? })
+    }
+
     pub(crate) fn get(&self, name: &str) -> Result<Tensor> {
         self.tensors.get(name).cloned().ok_or_else(|| Error::Parameter {
             name: name.to_owned(),
             problem: "is missing".into(),
             expected: Vec::new(),
         })
+    }
+}
+
+/// The tensors of an [`ops::Block`](Block), owned.
+pub(crate) struct BlockParams {
+    pub(crate) norm: Tensor,
+    pub(crate) eps: f32,
+    pub(crate) input: (Tensor, Option<Tensor>),
+    pub(crate) output: (Tensor, Option<Tensor>),
+}
+
+impl BlockParams {
+    pub(crate) fn as_block(&self) -> Block<'_> {
+        let Self { norm, eps, input, output } = self;
+        let input = Linear { weight: &input.0, bias: input.1.as_ref() };
+        let output = Linear { weight: &output.0, bias: output.1.as_ref() };
+        Block { norm, eps: *eps, input, output }
     }
 }

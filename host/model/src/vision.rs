@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor};
 
 use crate::config::VisionConfig;
 use crate::ops::{self, Heads, Rope};
-use crate::params::Params;
+use crate::params::{BlockParams, Params};
 use crate::{ImageInput, Result};
 
 /// All norms of the tower, whatever the configuration says of the decoder's.
@@ -30,12 +30,8 @@ pub(crate) struct VisionTower {
 
 struct Block {
     full_attention: bool,
-    norm1: Tensor,
-    qkv: (Tensor, Tensor),
-    proj: (Tensor, Tensor),
-    norm2: Tensor,
-    gate_up: (Tensor, Tensor),
-    down: (Tensor, Tensor),
+    attention: BlockParams,
+    mlp: BlockParams,
 }
 
 impl VisionTower {
@@ -46,12 +42,8 @@ impl VisionTower {
             let at = |name: &str| format!("visual.blocks.{i}.{name}");
             blocks.push(Block {
                 full_attention: config.fullatt_block_indexes.contains(&i),
-                norm1: params.get(&at("norm1.weight"))?,
-                qkv: pair(at("attn.qkv"))?,
-                proj: pair(at("attn.proj"))?,
-                norm2: params.get(&at("norm2.weight"))?,
-                gate_up: pair(at("mlp.gate_up_proj"))?,
-                down: pair(at("mlp.down_proj"))?,
+                attention: params.block(&at("norm1"), &at("attn.qkv"), &at("attn.proj"), EPS)?,
+                mlp: params.block(&at("norm2"), &at("mlp.gate_up_proj"), &at("mlp.down_proj"), EPS)?,
             });
         }
         Ok(Self {
@@ -79,7 +71,8 @@ impl VisionTower {
         let mut x = ops::linear(&patches, &self.patch_embed, None, None)?;
         for block in &self.blocks {
             let cu_seqlens = if block.full_attention { &order.cu_images } else { &order.cu_windows };
-            x = block.forward(&x, &rope, heads, cu_seqlens)?;
+            x = ops::attention_block(&x, &block.attention.as_block(), &rope, heads, cu_seqlens, false)?;
+            x = ops::mlp_block(&x, &block.mlp.as_block())?;
         }
 
         // 3. Merger: [P, Dv] -> [M, merge²·Dv] -> [M, hidden], then back to reading order.
@@ -110,18 +103,6 @@ impl VisionTower {
             }
         }
         Ok(Rope::new(cos, sin)?)
-    }
-}
-
-impl Block {
-    fn forward(&self, x: &Tensor, rope: &Rope, heads: Heads, cu_seqlens: &Arc<[u32]>) -> Result<Tensor> {
-        let h = ops::rms_norm(x, &self.norm1, EPS)?;
-        let qkv = ops::linear(&h, &self.qkv.0, Some(&self.qkv.1), None)?;
-        let h = ops::rope_attention(&qkv, rope, heads, cu_seqlens, false)?;
-        let x = ops::linear(&h, &self.proj.0, Some(&self.proj.1), Some(x))?;
-        let h = ops::rms_norm(&x, &self.norm2, EPS)?;
-        let h = ops::swiglu(&ops::linear(&h, &self.gate_up.0, Some(&self.gate_up.1), None)?)?;
-        Ok(ops::linear(&h, &self.down.0, Some(&self.down.1), Some(&x))?)
     }
 }
 
