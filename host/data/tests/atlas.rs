@@ -307,7 +307,7 @@ fn shown_flags_are_what_the_reasons_say() {
     let corpus = corpus(&world);
     let warmup = warmup(&world, WarmupOptions::default());
     let (mut right, mut known) = (0, 0);
-    for conversation in (200..215).flat_map(|s| warmup.batch(s)).filter(|c| c.task == Task::Look) {
+    for conversation in (300..320).flat_map(|s| warmup.batch(s)).filter(|c| c.task == Task::Look) {
         let text = text_of(&conversation);
         let Some((_, said)) = text.split_once("flag sure ") else { continue };
         let name = said.split(',').next().unwrap_or_default();
