@@ -11,7 +11,7 @@ use candle_core::{Result, Tensor, bail};
 
 use super::attention::{self, Heads, Rope};
 use super::linear;
-use super::matmul::{Mat, Panels, matmul};
+use super::matmul::{Mat, Reused, matmul};
 use super::mlp::{swiglu_backward, swiglu_forward};
 use super::node::{Backward, is_fused, node, read, written};
 use super::norm;
@@ -74,16 +74,16 @@ struct Shape {
 }
 
 impl Shape {
-    /// The weights, packed once for all rows, as the forward multiplies by them.
-    fn forward_panels(&self, v: &[&[f32]]) -> (Panels, Panels) {
-        let w_in = Panels::new(Mat::rows(v[W_IN], self.width).t(), self.width, self.inner);
-        (w_in, Panels::new(Mat::rows(v[W_OUT], self.mixed).t(), self.mixed, self.width))
+    /// The weights, prepared once for all rows, as the forward multiplies by them.
+    fn forward_weights<'a>(&self, v: &[&'a [f32]]) -> (Reused<'a>, Reused<'a>) {
+        let w_in = Reused::new(Mat::rows(v[W_IN], self.width).t(), self.width, self.inner);
+        (w_in, Reused::new(Mat::rows(v[W_OUT], self.mixed).t(), self.mixed, self.width))
     }
 
     /// The same as the backward multiplies by them.
-    fn backward_panels(&self, v: &[&[f32]]) -> (Panels, Panels) {
-        let w_in = Panels::new(Mat::rows(v[W_IN], self.width), self.inner, self.width);
-        (w_in, Panels::new(Mat::rows(v[W_OUT], self.mixed), self.width, self.mixed))
+    fn backward_weights<'a>(&self, v: &[&'a [f32]]) -> (Reused<'a>, Reused<'a>) {
+        let w_in = Reused::new(Mat::rows(v[W_IN], self.width), self.inner, self.width);
+        (w_in, Reused::new(Mat::rows(v[W_OUT], self.mixed), self.width, self.mixed))
     }
 }
 
@@ -193,7 +193,7 @@ fn row_ranges(t: usize) -> impl Iterator<Item = (usize, usize)> {
 fn mlp_forward(out: &mut [f32], v: &[&[f32]], s: Shape, keep: bool) -> Vec<f32> {
     let t = v[X].len() / s.width.max(1);
     let block = ROWS.min(t);
-    let (w_in, w_out) = s.forward_panels(v);
+    let (w_in, w_out) = s.forward_weights(v);
     let mut compute = |kept: &mut [f32]| {
         with_scratch([block * s.width, if keep { 0 } else { block * s.inner }, block * s.mixed], |[normed, scratch, mixed]| {
             for range in row_ranges(t) {
@@ -275,7 +275,7 @@ fn mlp_backward(b: &Backward, gate_up: &[f32], s: Shape) -> Vec<Option<Vec<f32>>
     let t = v[X].len() / s.width.max(1);
     let block = ROWS.min(t);
     let mut sums = Sums::new(b, s);
-    let (w_in, w_out) = s.backward_panels(v);
+    let (w_in, w_out) = s.backward_weights(v);
     let sizes = [block * s.width, block * s.width, block * s.mixed, block * s.mixed, block * s.inner];
     let dx = written(v[X].len(), |dx| {
         with_scratch(sizes, |[normed, d_normed, mixed, d_mixed, d_inner]| {
@@ -343,7 +343,7 @@ fn attention_forward(out: &mut [f32], v: &[&[f32]], s: Shape, sequences: &Sequen
     let largest = groups.iter().map(|(_, (from, to))| to - from).max().unwrap_or(0);
     let scratch_rows = if keep { 0 } else { largest };
     let mut kept = Kept { log_sums: vec![0.0; if keep { t * sequences.heads.q } else { 0 }], ..Kept::default() };
-    let (w_in, w_out) = s.forward_panels(v);
+    let (w_in, w_out) = s.forward_weights(v);
     let (log_sums, mixed) = (&mut kept.log_sums, &mut kept.mixed);
     let mut compute = |all_qkv: &mut [f32], all_mixed: &mut [f32]| {
         let sizes = [largest * s.width, scratch_rows * s.inner, scratch_rows * s.mixed];
@@ -379,7 +379,7 @@ fn attention_backward(b: &Backward, kept: &Kept, s: Shape, sequences: &Sequences
     let groups = sequences.groups();
     let largest = groups.iter().map(|(_, (from, to))| to - from).max().unwrap_or(0);
     let mut sums = Sums::new(b, s);
-    let (w_in, w_out) = s.backward_panels(v);
+    let (w_in, w_out) = s.backward_weights(v);
     let sizes = [largest * s.width, largest * s.width, largest * s.mixed, largest * s.inner];
     let dx = written(v[X].len(), |dx| {
         with_scratch(sizes, |[normed, d_normed, d_mixed, d_qkv]| {

@@ -68,9 +68,28 @@ impl<'a> From<Mat<'a>> for Right<'a> {
     }
 }
 
-impl<'a> From<&'a Panels> for Right<'a> {
-    fn from(panels: &'a Panels) -> Self {
-        Self::Panels(panels)
+/// A matrix that several products use: packed, unless it is so large that a copy would weigh more than packing again.
+pub(super) enum Reused<'a> {
+    Panels(Panels),
+    Mat(Mat<'a>),
+}
+
+/// Values of the largest matrix that is copied whole (32 MiB).
+const LARGEST_COPY: usize = 1 << 23;
+
+impl<'a> Reused<'a> {
+    /// Prepares `b` `[k, n]`.
+    pub fn new(b: Mat<'a>, k: usize, n: usize) -> Self {
+        if k * n <= LARGEST_COPY { Self::Panels(Panels::new(b, k, n)) } else { Self::Mat(b) }
+    }
+}
+
+impl<'a> From<&'a Reused<'a>> for Right<'a> {
+    fn from(reused: &'a Reused<'a>) -> Self {
+        match reused {
+            Reused::Panels(panels) => Self::Panels(panels),
+            Reused::Mat(mat) => Self::Mat(*mat),
+        }
     }
 }
 
@@ -82,8 +101,7 @@ pub(super) struct Panels {
 }
 
 impl Panels {
-    /// Packs `b` `[k, n]`.
-    pub fn new(b: Mat, k: usize, n: usize) -> Self {
+    fn new(b: Mat, k: usize, n: usize) -> Self {
         b.check(k, n);
         let mut buffer = SPARE.with_borrow_mut(Vec::pop).unwrap_or(Buffer(Vec::new()));
         let packed = buffer.get(k * n.next_multiple_of(NR));

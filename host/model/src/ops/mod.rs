@@ -15,6 +15,10 @@
 //! An operation runs on the calling thread. Small models are fastest when the *caller* shards sequences over worker
 //! threads, because then nothing forks and joins inside an operation. [`with_threads`] lets one big sequence use more.
 //!
+//! candle's own element-wise operations (its backward adds gradients with them) share one pool of threads, one caller at a
+//! time. A program that shards over workers should set `CANDLE_NUM_THREADS=1` before its first tensor: a learner step of two workers
+//! on two cores takes 0.6 s then, and 1.0 s otherwise.
+//!
 //! # Determinism
 //!
 //! A row of a result depends on that row's own inputs only, bit for bit: how many other rows stand in the batch changes
