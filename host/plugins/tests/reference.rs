@@ -53,6 +53,19 @@ fn the_tools_search() {
 }
 
 #[test]
+fn passages_are_cut_to_a_number_of_characters() {
+    let found = |max_chars: u32| {
+        let config = [("text-search", json!({"k": 1, "max_chars": max_chars, "show_titles": true}))];
+        let plugins = host(&config).load_dir(&reference()).unwrap();
+        flat(&block_on(tool(&plugins, "text-search").call(&query("Chad"))).unwrap().0)
+    };
+    assert_eq!(found(200), "1. Flag of Chad: The capital of Chad is N'Djamena.");
+    assert_eq!(found(6), "1. Flag o: The ca");
+    assert_eq!(found(5), "1. Flag: The c");
+    assert_eq!(found(1), "1. F: T");
+}
+
+#[test]
 fn the_tools_report_typed_errors() {
     let plugins = host(&[]).load_dir(&reference()).unwrap();
     block_on(async {

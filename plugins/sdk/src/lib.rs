@@ -81,17 +81,3 @@ pub fn one_line(text: &str, max_chars: usize) -> String {
     }
     line
 }
-
-#[cfg(test)]
-mod tests {
-    use super::one_line;
-
-    #[test]
-    fn a_line_has_single_spaces_and_a_largest_length() {
-        assert_eq!(one_line("  a\n\tb  c ", 99), "a b c");
-        assert_eq!(one_line("ab cd", 4), "ab c");
-        assert_eq!(one_line("ab cd", 3), "ab");
-        assert_eq!(one_line("äöü", 2), "äö");
-        assert_eq!(one_line("abc", 0), "");
-    }
-}
