@@ -181,3 +181,69 @@ fn absorb(hash: u64, token: u32) -> u64 {
         .iter()
         .fold(hash ^ 0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Ending, TurnRecord, Workflow};
+    use mmhost_model::{ImageInput, ImageProcessor, Tokenizer};
+    use std::sync::Arc;
+
+    /// Prompt of three tokens with one image token, then two sampled ones; the engine read the prompt.
+    fn sound(processor: &Processor) -> (Witness, Episode) {
+        let pad = processor.tokenizer.token_id(crate::protocol::IMAGE_PAD).unwrap();
+        let episode = Episode {
+            id: "group=0/rollout=0".into(),
+            sample: String::new(),
+            category: None,
+            question: String::new(),
+            ground_truth: String::new(),
+            candidate_answers: vec![],
+            workflow: Workflow::OnDemand,
+            tokens: vec![1, pad, 2, 3, 4],
+            mask: vec![false, false, false, true, true],
+            logprobs: vec![-0.5, 0.0],
+            turns: vec![TurnRecord { start: 3, end: 5, text: String::new() }],
+            calls: vec![],
+            calls_allowed: 2,
+            ending: Ending::Malformed,
+            reward: None,
+            image_digests: vec!["00".into()],
+            images: vec![Arc::new(ImageInput { pixel_values: vec![], grid_thw: [1, 2, 2] })],
+            image_files: vec![],
+        };
+        let mut witness = Witness::default();
+        witness.handed_over(&episode.tokens[..3]);
+        witness.sampled(3..5);
+        (witness, episode)
+    }
+
+    #[test]
+    fn each_violation_is_found() {
+        let tokenizer = Tokenizer::train(["a"].iter(), 300, &[]).unwrap();
+        let processor = Processor::new(tokenizer, ImageProcessor::default()).unwrap();
+        let (witness, episode) = sound(&processor);
+        assert!(witness.check(episode, &processor).is_ok());
+
+        type Spoil = fn(&mut Episode);
+        let cases: [(Spoil, &str); 11] = [
+            (|e| e.mask.push(true), "the mask has 6 entries for 5 tokens"),
+            (|e| e.mask[2] = true, "token 2 that it was sampled, but it was not sampled"),
+            (|e| e.mask[4] = false, "token 4 that it was not sampled, but it was sampled"),
+            (|e| e.logprobs.truncate(1), "1 log-probabilities for 2 sampled tokens"),
+            (|e| e.logprobs[1] = f32::NAN, "log-probability 1 is NaN"),
+            (|e| e.logprobs[0] = 0.5, "log-probability 0 is 0.5"),
+            (|e| e.tokens[0] = 9, "the first 3 tokens, which the engine had read, were changed"),
+            (|e| e.tokens.swap(0, 2), "the first 3 tokens"),
+            (|e| e.tokens[3] = e.tokens[1], "2 image tokens for 1 image features"),
+            (|e| e.images.clear(), "0 images at hand for 1"),
+            (|e| e.turns.push(TurnRecord { start: 4, end: 5, text: String::new() }), "turn 1 spans tokens 4..5 of 5"),
+        ];
+        for (spoil, needle) in cases {
+            let (witness, mut episode) = sound(&processor);
+            spoil(&mut episode);
+            let message = witness.check(episode, &processor).unwrap_err().to_string();
+            assert!(message.starts_with("group=0/rollout=0: ") && message.contains(needle), "{needle}: {message}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use mmhost_plugins::{ImageBytes, PluginError, ResultPart};
+use mmhost_plugins::{CallForm, ImageBytes, PluginError, ResultPart, ToolSpec};
 use mmhost_rollout::{Ending, Episode, Error, ProtocolOptions, Violation, Workflow};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -196,6 +196,20 @@ async fn a_failing_tool_is_told_and_the_episode_goes_on() {
         assert!(context(episode).contains(&format!("<information>{told}</information>\nWhich?\nAnswer now.")));
         assert_eq!(episode.images.len(), 1, "only the question's image");
     }
+}
+
+#[tokio::test]
+async fn json_tools_are_called_with_their_arguments() {
+    let spec = ToolSpec { name: "calc".into(), call: CallForm::Json(r#"{"type": "object"}"#.into()), ..text_spec() };
+    let tool = FakeTool::new(spec, |input| Ok(vec![ResultPart::Text(format!("got {}", input.argument))]));
+    let turns = [reason(r#"<tool_call>{"name": "calc", "arguments": {"sum": [1, 2]}}</tool_call>"#), reason("<answer>3</answer>")];
+    let engine = Arc::new(ScriptedEngine::new(move |ask| Act::Say(turns[ask.generation].clone())));
+    let options = ProtocolOptions { max_turn_tokens: 256, ..options() };
+    let groups = roller(&engine, &[Arc::new(tool)], options).run(&[task("?")], 1, Workflow::OnDemand, 1.0, 0, "").await.unwrap();
+    let episode = &groups[0][0];
+    assert_eq!(episode.ending, Ending::Answered);
+    assert_eq!(episode.calls[0].argument, r#"{"sum":[1,2]}"#);
+    assert!(context(episode).contains(r#"<information>got {"sum":[1,2]}</information>"#));
 }
 
 #[tokio::test]
