@@ -1,6 +1,6 @@
 """Batched decode: the local engine against transformers' `generate`, same shapes, same machine, alternating in one run.
 
-Needs torch and transformers, and the benchmark built: `cargo build --release -p mmhost-engine --bench decode`.
+Needs torch and transformers; builds the Rust side with cargo unless `--binary` names it.
 
     python host/engine/benches/decode.py [--rounds 7] [--greedy]
 
@@ -61,9 +61,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--greedy", action="store_true", help="let transformers decode greedily, which saves it the drawing")
+    parser.add_argument("--binary", help="the benchmark's executable, built before")
     options = parser.parse_args()
 
-    engine = subprocess.Popen([build(), "--ask"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    engine = subprocess.Popen([options.binary or build(), "--ask"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ours() -> float:
         engine.stdin.write("\n")

@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = LocalEngine::start_with(model, &[], |_| Ok(String::new()), &options);
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
 
-    let mut round = || -> Result<Duration, EngineError> {
+    let round = || -> Result<Duration, EngineError> {
         let begin = Instant::now();
         runtime.block_on(round(&engine))?;
         Ok(begin.elapsed())
@@ -72,8 +72,7 @@ async fn round(engine: &LocalEngine) -> Result<(), EngineError> {
         let tokens = (0..PROMPT_TOKENS).map(|i| ((sequence * 131 + i * 29) % 2000) as u32).collect();
         let id = engine.open(Segment { tokens, images: Vec::new() }, 1).await?[0];
         let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, seed: sequence as u64 };
-        let request =
-            TurnRequest { append: Segment::default(), sampling, max_new_tokens: NEW_TOKENS, stop_strings: Vec::new() };
+        let request = TurnRequest { append: Segment::default(), sampling, max_new_tokens: NEW_TOKENS, stop_strings: Vec::new() };
         let turn = engine.generate(id, request).await?;
         engine.close(id);
         Ok::<usize, EngineError>(turn.tokens.len())

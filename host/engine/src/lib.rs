@@ -95,7 +95,9 @@ pub enum EngineError {
     #[error("the segment cannot be appended: {0}")]
     Segment(String),
     /// The sequence would outgrow the model. The sequence stays as it was.
-    #[error("the sequence holds {held} tokens and {new} more would pass the model's limit of {limit} (max_position_embeddings); shorten the prompt or end the episode earlier")]
+    #[error(
+        "the sequence holds {held} tokens and {new} more would pass the model's limit of {limit} (max_position_embeddings); shorten the prompt or end the episode earlier"
+    )]
     TooLong {
         /// Tokens held.
         held: usize,

@@ -24,7 +24,11 @@ impl Sampling {
     /// Checks the ranges that the fields' documentation gives.
     pub fn validate(&self) -> Result<(), EngineError> {
         if !(self.temperature.is_finite() && self.temperature >= 0.0) {
-            return Err(EngineError::Sampling { field: "temperature", found: self.temperature, expected: "a finite number, 0 (greedy) or above" });
+            return Err(EngineError::Sampling {
+                field: "temperature",
+                found: self.temperature,
+                expected: "a finite number, 0 (greedy) or above",
+            });
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return Err(EngineError::Sampling { field: "top_p", found: self.top_p, expected: "a number above 0 and at most 1 (off)" });

@@ -119,6 +119,7 @@ impl<N: Network> Scheduler<N> {
         let guard = Guard { shared: &self.shared, ids: &[id] };
         let (reply, answer) = oneshot::channel();
         let worker = load.worker;
+        let room = request.max_new_tokens.min(256);
         let turn = Turn {
             input,
             sequence,
@@ -127,8 +128,8 @@ impl<N: Network> Scheduler<N> {
             rng: ChaCha8Rng::seed_from_u64(request.sampling.seed),
             max_new_tokens: request.max_new_tokens,
             stop_strings: request.stop_strings,
-            tokens: Vec::new(),
-            logprobs: Vec::new(),
+            tokens: Vec::with_capacity(room),
+            logprobs: Vec::with_capacity(room),
             reply,
             load,
         };

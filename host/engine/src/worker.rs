@@ -105,9 +105,9 @@ pub(crate) struct Worker<N: Network> {
     /// Arrived, not yet in the batch.
     waiting: VecDeque<Job<N::Cache>>,
     /// Prompts of this step.
-    opens: Vec<Box<Open<N::Cache>>>,
+    opens: Vec<Open<N::Cache>>,
     /// The batch.
-    turns: Vec<Box<Turn<N::Cache>>>,
+    turns: Vec<Turn<N::Cache>>,
     batch: Packed,
 }
 
@@ -192,15 +192,15 @@ impl<N: Network> Worker<N> {
                 budget = budget.saturating_sub(tokens);
             }
             match job {
-                Job::Open(open) => self.opens.push(open),
-                Job::Turn(turn) => self.join(turn),
+                Job::Open(open) => self.opens.push(*open),
+                Job::Turn(turn) => self.join(*turn),
                 Job::Wake => {}
             }
         }
     }
 
     /// Takes a turn into the batch. One without input draws its first token from the logits it brings.
-    fn join(&mut self, mut turn: Box<Turn<N::Cache>>) {
+    fn join(&mut self, mut turn: Turn<N::Cache>) {
         if !turn.input.ids.is_empty() {
             turn.sequence.next = None;
             self.turns.push(turn);
@@ -331,8 +331,8 @@ impl<N: Network> Worker<N> {
 
 impl<C> Turn<C> {
     /// Puts the sequence back and answers. Where the caller has gone nobody knows what the sequence now holds: it is closed.
-    fn finish(self: Box<Self>, finish: Finish) {
-        let Turn { sequence, claim, tokens, logprobs, reply, load, .. } = *self;
+    fn finish(self, finish: Finish) {
+        let Turn { sequence, claim, tokens, logprobs, reply, load, .. } = self;
         drop(load);
         if reply.is_closed() {
             claim.close();
@@ -344,8 +344,8 @@ impl<C> Turn<C> {
     }
 
     /// Closes the sequence and answers with an error.
-    fn fail(self: Box<Self>, error: EngineError) {
-        let Turn { claim, reply, load, .. } = *self;
+    fn fail(self, error: EngineError) {
+        let Turn { claim, reply, load, .. } = self;
         drop(load);
         claim.close();
         // A caller that has gone needs no answer.
@@ -355,8 +355,8 @@ impl<C> Turn<C> {
 
 impl<C: Clone> Open<C> {
     /// Forks the prefilled sequence and answers.
-    fn finish(self: Box<Self>, shared: &Arc<Shared<C>>, bytes: impl Fn(&C) -> usize) {
-        let Open { ids, sequence, reply, load, .. } = *self;
+    fn finish(self, shared: &Arc<Shared<C>>, bytes: impl Fn(&C) -> usize) {
+        let Open { ids, sequence, reply, load, .. } = self;
         drop(load);
         if reply.is_closed() {
             return;

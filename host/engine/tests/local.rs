@@ -80,7 +80,7 @@ async fn episode(engine: &LocalEngine, id: SequenceId, seed: u64) -> Vec<Bits> {
 
 /// Prompt of a group: half of them with an image, all of another length.
 fn prompt(group: u32) -> Segment {
-    segment(group, 6 + group * 7, (group % 2 == 0).then(|| image(2, 1 + group, 0.8)))
+    segment(group, 6 + group * 7, group.is_multiple_of(2).then(|| image(2, 1 + group, 0.8)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
