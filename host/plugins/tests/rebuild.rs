@@ -48,7 +48,14 @@ fn a_rebuild_gives_the_same_bytes() {
         return;
     }
     let bless = std::env::var_os("BLESS").is_some();
-    for built in build(&plugins(), BuildOptions { check: !bless }, |_| ()).unwrap() {
+    let all_built = match build(&plugins(), BuildOptions { check: !bless }, |_| ()) {
+        Err(error) if ["failed to download", "failed to get"].iter().any(|said| error.to_string().contains(said)) => {
+            println!("skipped: the crates that the plugins depend on cannot be fetched");
+            return;
+        }
+        result => result.unwrap(),
+    };
+    for built in all_built {
         match built.outcome {
             Outcome::Unchanged => {}
             Outcome::Updated => println!("{} is now sha256:{}", built.plugin, built.digest),

@@ -1,6 +1,6 @@
 //! The rules of the reference rewards, case by case, on the functions that their components are made of.
 
-use mmhost_scoring::normalise::{normalise, words};
+use mmhost_scoring::normalise::normalise;
 use mmhost_scoring::{Episode, MatchMode, Options, Rules, Verdict, f1, mmsearch};
 
 mod format {
