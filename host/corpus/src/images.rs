@@ -34,7 +34,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     sums.iter().sum()
 }
-const _: () = assert!(DIMENSIONS % 8 == 0);
+const _: () = assert!(DIMENSIONS.is_multiple_of(8));
 
 /// Features of the indexed images and, in a large corpus, a graph over them.
 #[derive(Serialize, Deserialize)]

@@ -1,9 +1,10 @@
 //! Reading the FVQA schema.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StringArray, StructArray, types};
@@ -52,9 +53,27 @@ fn broken(path: &Path, e: impl std::fmt::Display) -> Error {
     Error::Parquet { path: path.to_owned(), problem: e.to_string() }
 }
 
-/// Damaged files can trip assertions inside the Parquet decoder; for the caller that is one more kind of unreadable file.
+thread_local! {
+    /// Whether a panic on this thread is about to be turned into an error.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Damaged files can trip assertions inside the Parquet decoder; for the caller that is one more kind of unreadable file, so the
+/// panic becomes an error and its backtrace is not printed.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+    static QUIETED: Once = Once::new();
+    QUIETED.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !GUARDED.get() {
+                report(info);
+            }
+        }));
+    });
+    GUARDED.set(true);
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(false);
+    outcome.unwrap_or_else(|panic| {
         let word = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
         Err(broken(path, word.unwrap_or_else(|| "its contents are damaged".into())))
     })

@@ -110,7 +110,8 @@ fn image_search_finds_the_flag() {
 fn text_search_finds_the_fact() {
     let world = world();
     let corpus = corpus(&world);
-    let forms: [(&str, fn(Relation, &str) -> String); 4] = [
+    type Form = fn(Relation, &str) -> String;
+    let forms: [(&str, Form); 4] = [
         ("capital of X", |r, name| format!("{} of {name}", r.word())),
         ("What is the capital of X?", |r, name| format!("What is the {} of {name}?", r.word())),
         ("X capital", |r, name| format!("{name} {}", r.word())),

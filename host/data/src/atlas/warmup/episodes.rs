@@ -82,7 +82,8 @@ impl Warmup {
         Message { role: Role::Assistant, parts: vec![Part::Text(format!("{}{ending}", self.protocol.reason(reason)))] }
     }
 
-    /// A policy's turn whose choice of ending is not learned: the task prescribed it.
+    /// A policy's turn whose choice of ending is not learned: the task prescribed it. Tasks that answer only what is known would else teach to
+    /// answer where sure, which is for reinforcement learning to find out.
     fn prescribed_turn(&self, reason: &str, ending: &str) -> Message {
         let (tag, rest) = after_tag(ending);
         let parts = vec![Part::Text(self.protocol.reason(reason)), Part::Context(tag.to_owned()), Part::Text(rest.to_owned())];
@@ -222,7 +223,7 @@ impl Warmup {
         let asked = self.user(vec![Part::Image(subject.image.clone()), Part::Text(question(relation, rng).to_owned())]);
         let reason = first_reason(subject.known.then_some(&subject.name), relation, subject.facts.is_some());
         let ending = subject.facts.filter(|_| subject.known).map_or_else(String::new, |entity| self.protocol.answer(entity.fact(relation)));
-        vec![asked, self.turn(&reason, &ending)]
+        vec![asked, self.prescribed_turn(&reason, &ending)]
     }
 
     fn recall(&self, rng: &mut ChaCha8Rng) -> Vec<Message> {
@@ -239,7 +240,7 @@ impl Warmup {
         let relation = any_relation(rng);
         let asked = self.user(vec![Part::Text(format!("{}\n{}", flag_title(&name), question(relation, rng)))]);
         let ending = facts.map_or_else(String::new, |e| self.protocol.answer(e.fact(relation)));
-        vec![asked, self.turn(&found_reason(&name, relation, facts.is_some()), &ending)]
+        vec![asked, self.prescribed_turn(&found_reason(&name, relation, facts.is_some()), &ending)]
     }
 
     fn copy_value(&self, rng: &mut ChaCha8Rng) -> Vec<Message> {
