@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::corpus::{Corpus, CorpusOptions, Document, ImageSide, check_ids};
 use crate::error::{Error, Result};
 use crate::images::ImageIndex;
-use crate::pixels::{ImageProblem, media_type};
+use crate::pixels::{media_type, read_image_file};
 use crate::text::TextIndex;
 
 const DOCUMENTS: &str = "documents.jsonl";
@@ -93,14 +93,14 @@ fn read(dir: &Path, options: &CorpusOptions) -> Result<Contents> {
         let image = match &image_path {
             None => None,
             Some(file) => {
-                let bytes = fs::read(file).map_err(|e| Error::DocumentImage {
+                let bytes = read_image_file(file).map_err(|problem| Error::DocumentImage {
                     document: id.clone(),
                     path: format!("`{}`", file.display()),
-                    problem: ImageProblem::Unreadable(e.to_string()),
+                    problem,
                 })?;
                 digest.update((bytes.len() as u64).to_le_bytes());
                 digest.update(&bytes);
-                Some(Arc::from(bytes))
+                Some(bytes)
             }
         };
         documents.push(Arc::new(Document { id, title, text, url, image }));

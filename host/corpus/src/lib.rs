@@ -29,4 +29,4 @@ mod text;
 pub use corpus::{Corpus, CorpusOptions, Document, Hit};
 pub use error::{Error, Result};
 pub use folder::write_folder;
-pub use pixels::{ImageProblem, decode_image, encode_png, media_type, thumbnail};
+pub use pixels::{ImageProblem, decode_image, encode_png, media_type, read_image_file, thumbnail};

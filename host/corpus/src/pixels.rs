@@ -1,6 +1,8 @@
 //! Images in and out: decoding under limits, encoding, thumbnails.
 
 use std::io::Cursor;
+use std::path::Path;
+use std::sync::Arc;
 
 use image::{ImageFormat, ImageReader, Limits, RgbImage, imageops};
 
@@ -32,6 +34,22 @@ pub enum ImageProblem {
     /// The image does not exist or cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(String),
+}
+
+/// Reads an encoded image. Data sets and corpora name files; what is no regular file (a device, a pipe) or larger than any image is not read.
+///
+/// # Errors
+/// The file is missing, unreadable, no regular file, or larger than 256 MiB.
+pub fn read_image_file(path: &Path) -> std::result::Result<Arc<[u8]>, ImageProblem> {
+    let unreadable = |e: std::io::Error| ImageProblem::Unreadable(e.to_string());
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(ImageProblem::Unreadable("it is not a regular file".into()));
+    }
+    if metadata.len() > MAX_ALLOCATION {
+        return Err(ImageProblem::Unreadable(format!("its size must be <= {MAX_ALLOCATION} bytes. Given: {}", metadata.len())));
+    }
+    std::fs::read(path).map(Arc::from).map_err(unreadable)
 }
 
 /// Decodes PNG, JPEG or WebP to RGB; what is transparent becomes white.

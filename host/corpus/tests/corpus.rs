@@ -216,6 +216,18 @@ fn bad_folders_are_named() {
 }
 
 #[test]
+fn only_regular_files_are_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::create_dir(dir.path().join("folder.png")).expect("a folder");
+    for name in ["folder.png", "/dev/zero"] {
+        fs::write(dir.path().join("documents.jsonl"), format!("{{\"id\": \"a\", \"title\": \"t\", \"image\": \"{name}\"}}\n"))
+            .expect("written");
+        let message = Corpus::open(dir.path()).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(message.contains("document `a`") && message.contains(name), "{message}");
+    }
+}
+
+#[test]
 fn ids_of_any_kind_make_safe_file_names() {
     let dir = tempfile::tempdir().expect("a folder");
     let image = picture([1, 2, 3], [250, 250, 250], 9);

@@ -144,8 +144,9 @@ fn image(data_set: &Path, element: Value) -> std::result::Result<SampleImage, St
             let decoded = base64::engine::general_purpose::STANDARD.decode(encoded.trim());
             Arc::from(decoded.map_err(|e| format!("`bytes` is not base64: {e}"))?)
         }
-        (None, Some(name)) => read_beside(data_set, name)
-            .map_err(|e| format!("the file `{name}` cannot be read (paths are relative to the data set): {e}"))?,
+        (None, Some(name)) => {
+            read_beside(data_set, name).map_err(|e| format!("the file `{name}` (paths are relative to the data set) {e}"))?
+        }
         (None, None) => return Err("an image without `path` and without `bytes`".into()),
     };
     Ok(SampleImage { bytes, path })

@@ -238,11 +238,11 @@ impl Images {
                 let bytes = self.bytes.as_ref().map(|b| b.as_binary::<i32>()).filter(|b| b.is_valid(i)).map(|b| Arc::from(b.value(i)));
                 match (bytes, &path) {
                     (Some(bytes), _) => Some(Ok(SampleImage { bytes, path })),
-                    (None, Some(name)) => Some(
-                        read_beside(at.path, name)
-                            .map(|bytes| SampleImage { bytes, path: path.clone() })
-                            .map_err(|e| at.bad_row(row, "images", format!("no bytes, and the file `{name}` cannot be read: {e}"))),
-                    ),
+                    (None, Some(name)) => {
+                        Some(read_beside(at.path, name).map(|bytes| SampleImage { bytes, path: path.clone() }).map_err(|e| {
+                            at.bad_row(row, "images", format!("no bytes, and the file `{name}` (paths are relative to the data set) {e}"))
+                        }))
+                    }
                     (None, None) => None,
                 }
             })

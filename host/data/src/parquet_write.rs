@@ -26,9 +26,17 @@ const BATCH: usize = 256;
 /// The file cannot be written.
 pub fn write_parquet(path: &Path, samples: &[Sample]) -> Result<()> {
     let partial = path.with_extension("parquet.partial");
+    let written = write(&partial, samples).and_then(|()| std::fs::rename(&partial, path).map_err(Error::io("write", path)));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&partial);
+    }
+    written
+}
+
+fn write(path: &Path, samples: &[Sample]) -> Result<()> {
     let failed = |e: parquet::errors::ParquetError| Error::Io { action: "write", path: path.to_owned(), source: std::io::Error::other(e) };
     let arrow_failed = |e: ArrowError| Error::Io { action: "write", path: path.to_owned(), source: std::io::Error::other(e) };
-    let file = File::create(&partial).map_err(Error::io("create", &partial))?;
+    let file = File::create(path).map_err(Error::io("create", path))?;
     let schema = batch(&[]).map_err(arrow_failed)?.schema();
     let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
     let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(failed)?;
@@ -36,8 +44,8 @@ pub fn write_parquet(path: &Path, samples: &[Sample]) -> Result<()> {
         writer.write(&batch(rows).map_err(arrow_failed)?).map_err(failed)?;
         writer.flush().map_err(failed)?;
     }
-    writer.close().map_err(failed)?;
-    std::fs::rename(&partial, path).map_err(Error::io("write", path))
+    let file = writer.into_inner().map_err(failed)?;
+    file.sync_all().map_err(Error::io("write", path))
 }
 
 fn batch(rows: &[Sample]) -> std::result::Result<RecordBatch, ArrowError> {

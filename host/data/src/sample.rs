@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use image::RgbImage;
-use mmhost_corpus::decode_image;
+use mmhost_corpus::{ImageProblem, decode_image, read_image_file};
 
 use crate::error::{Error, Result};
 
@@ -97,7 +97,6 @@ pub(crate) fn shortened(text: &str) -> String {
 }
 
 /// An image that is given by path only: read from beside the data set.
-pub(crate) fn read_beside(data_set: &Path, name: &str) -> std::io::Result<Arc<[u8]>> {
-    let folder = data_set.parent().unwrap_or(Path::new("."));
-    std::fs::read(folder.join(name)).map(Arc::from)
+pub(crate) fn read_beside(data_set: &Path, name: &str) -> std::result::Result<Arc<[u8]>, ImageProblem> {
+    read_image_file(&data_set.parent().unwrap_or(Path::new(".")).join(name))
 }

@@ -62,6 +62,27 @@ fn what_is_written_reads_back() {
 }
 
 #[test]
+fn what_cannot_be_written_leaves_nothing_behind() {
+    let dir = temp();
+    let message = write_parquet(&dir.path().join("no/such/folder.parquet"), &[sample("a")]).expect_err("no folder").to_string();
+    assert!(message.contains("no/such"), "{message}");
+    // A folder stands where the file should go.
+    let taken = dir.path().join("taken.parquet");
+    fs::create_dir(&taken).expect("a folder");
+    let message = write_parquet(&taken, &[sample("a")]).expect_err("taken").to_string();
+    assert!(message.contains("taken.parquet"), "{message}");
+    assert_eq!(fs::read_dir(dir.path()).expect("folder").count(), 1);
+    // A full disk.
+    if Path::new("/dev/full").exists() {
+        let full = dir.path().join("full.parquet");
+        std::os::unix::fs::symlink("/dev/full", dir.path().join("full.parquet.partial")).expect("a link");
+        let message = write_parquet(&full, &[sample("a")]).expect_err("full").to_string();
+        assert!(message.contains("No space left"), "{message}");
+        assert!(!full.exists());
+    }
+}
+
+#[test]
 fn the_real_sample_reads() {
     let Some(path) = mini() else { return };
     let samples = read(&path).expect("reads");
@@ -297,6 +318,7 @@ fn bad_lines_are_named() {
         ("{\"images\": [], \"ground_truth\": \"x\"}", ["`prompt`", "missing"]),
         ("{\"prompt\": [], \"images\": [], \"ground_truth\": \"x\"}", ["`prompt`", "user message"]),
         ("{\"question\": \"Who?\", \"images\": [\"none.png\"], \"ground_truth\": \"x\"}", ["`none.png`", "relative to the data set"]),
+        ("{\"question\": \"Who?\", \"images\": [\"/dev/zero\"], \"ground_truth\": \"x\"}", ["`/dev/zero`", "not a regular file"]),
         ("{\"question\": \"Who?\", \"images\": [{\"bytes\": \"%%%\"}], \"ground_truth\": \"x\"}", ["`images`", "base64"]),
         ("{\"question\": \"Who?\", \"images\": [{}], \"ground_truth\": \"x\"}", ["`images`", "without `path`"]),
         ("{\"question\": \"Who?\", \"images\": [7], \"ground_truth\": \"x\"}", ["`images`", "`7`"]),
