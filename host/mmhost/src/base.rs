@@ -28,6 +28,8 @@ const TAGS: [&str; 6] = ["<reason>", "</reason>", "<answer>", "</answer>", "<inf
 /// Images are brought to between one and four merged tokens: 28 and 56 pixels a side.
 const MIN_PIXELS: usize = 28 * 28;
 const MAX_PIXELS: usize = 56 * 56;
+/// Raise it when code that decides the base's weights changes, so that no cached model of older code is taken for a new one.
+const REVISION: u32 = 1;
 /// Most tokens in one micro-batch of the warm-up.
 const TOKEN_BUDGET: usize = 8192;
 
@@ -81,6 +83,7 @@ pub fn tokenizer<'a>(section: &BaseSection, calls: impl Iterator<Item = &'a Call
 fn cache_path(session: &Session, section: &BaseSection, world: &World, texts: &[String]) -> Outcome<PathBuf> {
     let decides = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "revision": REVISION,
         "seed": session.config.seed,
         "workers": session.config.worker_threads(),
         "base": section,

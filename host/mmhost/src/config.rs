@@ -131,6 +131,9 @@ pub struct RolloutSection {
     pub prompts: usize,
     /// Rollouts of each question (the group).
     pub rollouts: usize,
+    /// How many of a cycle's questions each class gets, by class; all classes equally without it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shares: BTreeMap<String, usize>,
 }
 
 /// An AdamW with its schedule; the number of steps follows from the section it stands in.

@@ -33,20 +33,40 @@ pub fn derive_seed(seed: u64, purpose: Purpose, step: usize) -> u64 {
     u64::from_le_bytes(std::array::from_fn(|i| digest[i]))
 }
 
-/// Asks every question class equally often, and every question of a class once before any a second time.
+/// Asks the question classes in fixed proportions, and every question of a class once before any a second time.
 pub struct PromptSampler {
     classes: Vec<Vec<usize>>,
+    /// Which class each draw of a cycle takes.
+    cycle: Vec<usize>,
     seed: u64,
 }
 
 impl PromptSampler {
-    /// Over questions given by their class; questions without one form a class of their own.
-    pub fn new<'a>(questions: impl Iterator<Item = Option<&'a str>>, seed: u64) -> Self {
+    /// Over questions given by their class. `shares` says how many draws of a cycle each class gets; when it is empty, all classes get one,
+    /// and questions without a class form one of their own.
+    pub fn new<'a>(questions: impl Iterator<Item = Option<&'a str>>, shares: &BTreeMap<String, usize>, seed: u64) -> Result<Self, String> {
         let mut classes: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
         for (index, class) in questions.enumerate() {
             classes.entry(class).or_default().push(index);
         }
-        Self { classes: classes.into_values().collect(), seed }
+        if let Some(unknown) = shares.keys().find(|name| !classes.contains_key(&Some(name.as_str()))) {
+            let known: Vec<&str> = classes.keys().flatten().copied().collect();
+            return Err(format!("no question has the class {unknown:?}; the classes are {known:?}"));
+        }
+        let share = |class: &Option<&str>| match class {
+            _ if shares.is_empty() => 1,
+            Some(name) => shares.get(*name).copied().unwrap_or(0),
+            None => 0,
+        };
+        let counts: Vec<usize> = classes.keys().map(share).collect();
+        let most = counts.iter().copied().max().unwrap_or(0);
+        if most == 0 {
+            return Err("every class has a share of 0".into());
+        }
+        // Round by round, so that the classes alternate.
+        let counts = &counts;
+        let cycle = (0..most).flat_map(|round| (0..counts.len()).filter(move |&class| round < counts[class])).collect();
+        Ok(Self { classes: classes.into_values().collect(), cycle, seed })
     }
 
     /// The `count` questions of a step (steps count from 1), as indices.
@@ -56,12 +76,15 @@ impl PromptSampler {
     }
 
     fn draw(&self, draw: usize) -> usize {
-        let class = draw % self.classes.len();
+        let (round, place) = (draw / self.cycle.len(), draw % self.cycle.len());
+        let class = self.cycle[place];
+        let of_class = |places: &[usize]| places.iter().filter(|c| **c == class).count();
+        let before = round * of_class(&self.cycle) + of_class(&self.cycle[..place]);
         let questions = &self.classes[class];
-        let (epoch, place) = (draw / self.classes.len() / questions.len(), draw / self.classes.len() % questions.len());
+        let (epoch, position) = (before / questions.len(), before % questions.len());
         let mut order = questions.clone();
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(derive_seed(self.seed, Purpose::Prompts, epoch * self.classes.len() + class)));
-        order[place]
+        order[position]
     }
 }
 
@@ -69,17 +92,35 @@ impl PromptSampler {
 mod tests {
     use super::*;
 
+    /// Nine questions of class a, three of class b.
+    fn sampler(shares: &[(&str, usize)], seed: u64) -> Result<PromptSampler, String> {
+        let shares = shares.iter().map(|(name, share)| (name.to_string(), *share)).collect();
+        PromptSampler::new((0..12).map(|i| if i < 9 { Some("a") } else { Some("b") }), &shares, seed)
+    }
+
     #[test]
     fn classes_are_balanced_and_every_question_comes_once_an_epoch() {
-        let classes: Vec<Option<&str>> = (0..12).map(|i| if i < 9 { Some("a") } else { Some("b") }).collect();
-        let sampler = PromptSampler::new(classes.into_iter(), 7);
-        let drawn: Vec<usize> = (1..=9).flat_map(|step| sampler.step(step, 2)).collect();
+        let balanced = sampler(&[], 7).unwrap();
+        let drawn: Vec<usize> = (1..=9).flat_map(|step| balanced.step(step, 2)).collect();
         let mut a: Vec<usize> = drawn.iter().copied().filter(|i| *i < 9).collect();
         assert_eq!(a.len(), 9, "half of the draws are of class a");
         a.sort();
         assert_eq!(a, (0..9).collect::<Vec<_>>());
-        let other = PromptSampler::new((0..12).map(|i| if i < 9 { Some("a") } else { Some("b") }), 8);
-        assert_ne!(drawn, (1..=9).flat_map(|step| other.step(step, 2)).collect::<Vec<_>>(), "the seed decides the order");
+        assert_ne!(
+            drawn,
+            (1..=9).flat_map(|step| sampler(&[], 8).unwrap().step(step, 2)).collect::<Vec<_>>(),
+            "the seed decides the order"
+        );
+    }
+
+    #[test]
+    fn shares_decide_the_proportions() {
+        let mostly_b = sampler(&[("a", 1), ("b", 3)], 7).unwrap();
+        let mut drawn = mostly_b.step(1, 4);
+        drawn.sort();
+        assert!(drawn[0] < 9 && drawn[1..] == [9, 10, 11], "{drawn:?}");
+        assert!(sampler(&[("c", 1)], 7).err().unwrap().contains("\"c\""));
+        assert!(sampler(&[("a", 0)], 7).is_err());
     }
 
     #[test]

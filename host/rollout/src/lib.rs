@@ -7,14 +7,12 @@
 //! - [`Roller`] runs many groups at once; each episode is a state machine of its own, so none waits for another's tool.
 //! - [`EpisodeWriter`] and [`read_episodes`] store episodes and read them back.
 //! - [`score`] asks a reward plugin for its verdicts, on fresh and on stored episodes alike.
-//! - [`metrics`] turns episodes into the counts that tables are made of.
 //!
 //! Tokens go in and come out as tokens: what the policy sampled is never decoded and encoded again.
 
 mod episode;
 mod error;
 mod invariants;
-pub mod metrics;
 mod parse;
 mod protocol;
 mod record;

@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use mmhost_plugins::{PluginError, RewardInput, Verdict};
-use mmhost_rollout::{Episode, EpisodeWriter, Error, Reward, Workflow, attach_images, metrics, read_dir, read_episodes, score};
+use mmhost_rollout::{Episode, EpisodeWriter, Error, Reward, Workflow, attach_images, read_dir, read_episodes, score};
 use std::fs;
 use std::io::Write;
 use std::sync::Arc;
@@ -147,31 +147,6 @@ async fn a_failed_reward_abstains_and_is_never_zero() {
     }
     judge(&Judge::Exact, &mut all).await;
     assert!(all.iter().all(|episode| episode.total_reward() == Some(1.0)));
-}
-
-#[tokio::test]
-async fn metrics_count_what_happened() {
-    let mut episodes = episodes().await;
-    judge(&Judge::Exact, &mut episodes).await;
-    episodes[0].reward = Some(Verdict::Abstained("test".into()));
-    episodes[1].category = None;
-    let all: Vec<&Episode> = episodes.iter().collect();
-    let figures = metrics::measure(&all, &["image-search", "text-search"]);
-    assert_eq!((figures.n, figures.unscored, figures.accuracy.n), (8, 1, 7));
-    assert_eq!(figures.accuracy.mean(), Some(1.0));
-    assert_eq!(figures.format.mean(), Some(1.0));
-    assert_eq!(figures.searches_per_question.mean(), Some(0.5));
-    assert_eq!(figures.share_searching.mean(), Some(0.5));
-    assert_eq!(figures.calls_over_allowed.mean(), Some(0.25));
-    assert_eq!(figures.failed_calls.mean(), Some(0.0));
-    assert_eq!(figures.tool_ratios["image-search"].sum, 4.0);
-    assert_eq!(figures.tool_ratios["text-search"].sum, 0.0);
-    let variance = figures.share_searching.variance().unwrap();
-    assert!((variance - 0.25 * 8.0 / 7.0).abs() < 1e-12);
-    assert_eq!(metrics::endings(&all)["answered"], 8);
-    let classes = metrics::by_category(&all);
-    assert_eq!((classes["both_required"].len(), classes[""].len()), (7, 1));
-    assert_eq!(metrics::Tally::default().mean(), None);
 }
 
 /// A line as version 0.1.0 writes it: whoever changes the record must go on reading it.

@@ -15,7 +15,7 @@ use crate::base;
 use crate::cli::TrainArgs;
 use crate::config::Config;
 use crate::evaluate::{evaluate, metrics, store_episodes};
-use crate::failure::{Blame, Outcome};
+use crate::failure::{Blame, Outcome, bad_input};
 use crate::run_dir::RunDir;
 use crate::sampler::{PromptSampler, Purpose, derive_seed};
 use crate::session::{Policy, Session};
@@ -186,7 +186,8 @@ impl Training {
         let config = &self.session.config;
         let samples = self.session.train_samples()?;
         let tasks = self.session.tasks("train", samples, &policy.folder.processor).await?;
-        let sampler = PromptSampler::new(tasks.iter().map(|t| t.sample.category.as_deref()), config.seed);
+        let sampler = PromptSampler::new(tasks.iter().map(|t| t.sample.category.as_deref()), &config.rollout.shares, config.seed)
+            .map_err(|e| bad_input(format!("rollout.shares: {e}")))?;
         let reference = if config.grpo.kl > 0.0 { Some(self.reference()?) } else { None };
 
         self.run.rewind_metrics(progress.step)?;
@@ -202,6 +203,7 @@ impl Training {
                 .roller
                 .run(&prompts, config.rollout.rollouts, Workflow::OnDemand, config.grpo.temperature, seed, &label)
                 .await
+                .or_else(|error| self.keep_violation(error))
                 .internal(format!("the rollouts of step {step} failed"))?;
             // 2. Score them.
             let mut episodes: Vec<&mut Episode> = groups.iter_mut().flatten().collect();
@@ -268,6 +270,17 @@ impl Training {
             rollout_seconds,
             learner_seconds,
         })
+    }
+
+    /// Stores the episode that broke an invariant beside the others before the run stops.
+    fn keep_violation<T>(&self, error: mmhost_rollout::Error) -> Result<T, anyhow::Error> {
+        if let mmhost_rollout::Error::Invariant { episode, .. } = &error {
+            let kept = self.store("violation", std::slice::from_ref(episode.as_ref()));
+            let whereabouts =
+                kept.map_or_else(|e| format!("it could not be kept: {e}"), |()| "it is kept in episodes/violation.jsonl".into());
+            return Err(anyhow::Error::new(error).context(whereabouts));
+        }
+        Err(error.into())
     }
 
     fn store(&self, label: &str, episodes: &[Episode]) -> Outcome<()> {

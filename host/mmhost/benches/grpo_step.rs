@@ -1,6 +1,6 @@
 //! One GRPO step of a nano vision-language model: rollouts through the engine, then the learner's update.
 //!
-//! `cargo bench -p mmhost-learner --bench grpo_step -- MODEL_FOLDER IMAGE [PYTHON]`
+//! `cargo bench -p mmhost --bench grpo_step -- MODEL_FOLDER IMAGE [PYTHON]`
 //!
 //! MODEL_FOLDER is written by `mmhost model init`. 16 prompts × 8 rollouts of 48 new tokens, one image each, f32. With PYTHON (an
 //! interpreter with torch, transformers and trl 1.16) the same step runs in TRL, alternating with ours, and the ratio of the medians is
@@ -49,14 +49,7 @@ impl Tool for Echo {
 
 fn tools(nap: Duration) -> Vec<Arc<dyn Tool>> {
     let tool = |name: &str, call: CallForm, needs_image: bool| {
-        let spec = ToolSpec {
-            name: name.into(),
-            description: name.into(),
-            call,
-            max_calls: 1,
-            instruction: "Go on.".into(),
-            needs_image,
-        };
+        let spec = ToolSpec { name: name.into(), description: name.into(), call, max_calls: 1, instruction: "Go on.".into(), needs_image };
         Arc::new(Echo { spec, nap }) as Arc<dyn Tool>
     };
     vec![
@@ -97,7 +90,11 @@ impl Bench {
 
     fn roller(&self, nap: Duration, max_turn_tokens: usize) -> Roller {
         let frozen = Qwen2_5Vl::frozen(&self.folder.config, &self.folder.weights).expect("the network builds");
-        let engine = LocalEngine::start(frozen, self.folder.processor.clone(), LocalEngineOptions { workers: 2, max_batch: 64, prefill_tokens: 4096 });
+        let engine = LocalEngine::start(
+            frozen,
+            self.folder.processor.clone(),
+            LocalEngineOptions { workers: 2, max_batch: 64, prefill_tokens: 4096 },
+        );
         let protocol = ProtocolOptions { max_turn_tokens, ..Default::default() };
         Roller::new(Arc::new(engine), self.folder.processor.clone(), tools(nap), protocol).expect("the roller builds")
     }
@@ -106,15 +103,26 @@ impl Bench {
     fn step(&mut self, roller: &Roller, workflow: Workflow) -> (f64, usize) {
         self.steps += 1;
         let clock = Instant::now();
-        let groups = self.runtime.block_on(roller.run(&self.tasks, ROLLOUTS, workflow, 1.0, self.steps, "bench")).expect("rollouts succeed");
+        let groups =
+            self.runtime.block_on(roller.run(&self.tasks, ROLLOUTS, workflow, 1.0, self.steps, "bench")).expect("rollouts succeed");
         let groups: Vec<Vec<Trajectory>> = groups
             .iter()
             .map(|group| {
-                group.iter().enumerate().map(|(index, episode)| {
-                    let view = episode.training_view().expect("the episode is whole");
-                    // The reward only has to differ within the group, so that no group is skipped.
-                    Trajectory { segment: view.segment, mask: view.mask, logprobs: view.logprobs, reward: Some(index as f64), id: episode.id.clone() }
-                }).collect()
+                group
+                    .iter()
+                    .enumerate()
+                    .map(|(index, episode)| {
+                        let view = episode.training_view().expect("the episode is whole");
+                        // The reward only has to differ within the group, so that no group is skipped.
+                        Trajectory {
+                            segment: view.segment,
+                            mask: view.mask,
+                            logprobs: view.logprobs,
+                            reward: Some(index as f64),
+                            id: episode.id.clone(),
+                        }
+                    })
+                    .collect()
             })
             .collect();
         let options = GrpoOptions { kl: 0.0, ..Default::default() };
@@ -136,6 +144,9 @@ fn trl(python: &str, model: &Path, image: &Path) -> Vec<f64> {
 }
 
 fn main() {
+    // As the program does: batches are shared over worker threads, candle's own pool would only spin beside them.
+    // SAFETY: no other thread has been started yet.
+    unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     // cargo adds `--bench`.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let [model, image, python @ ..] = args.as_slice() else {
