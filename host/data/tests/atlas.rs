@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use image::RgbImage;
 use mmhost_corpus::{Corpus, CorpusOptions, decode_image};
@@ -11,11 +11,20 @@ use mmhost_data::atlas::{self, Class, Entity, IMAGE_SIZE, Relation, Split, World
 use mmhost_data::{Sample, inspect, read};
 
 fn world() -> Arc<World> {
-    Arc::new(World::new(&WorldOptions::default()).expect("the default world"))
+    static WORLD: LazyLock<Arc<World>> = LazyLock::new(|| Arc::new(World::new(&WorldOptions::default()).expect("the default world")));
+    WORLD.clone()
 }
 
-fn corpus(world: &World) -> Corpus {
-    Corpus::build(world.documents(), &CorpusOptions::default()).expect("the atlas corpus")
+fn corpus() -> &'static Corpus {
+    static CORPUS: LazyLock<Corpus> =
+        LazyLock::new(|| Corpus::build(world().documents(), &CorpusOptions::default()).expect("the atlas corpus"));
+    &CORPUS
+}
+
+fn curriculum() -> &'static Warmup {
+    static CURRICULUM: LazyLock<Warmup> =
+        LazyLock::new(|| warmup(&world(), WarmupOptions { retrieval_error: 0.0, ..WarmupOptions::default() }));
+    &CURRICULUM
 }
 
 #[test]
@@ -92,7 +101,7 @@ fn questions_are_complete_apart_and_repeatable() {
 #[test]
 fn image_search_finds_the_flag() {
     let world = world();
-    let corpus = corpus(&world);
+    let corpus = corpus();
     for split in [Split::Train, Split::Validation, Split::Test, Split::HeldOut] {
         let samples = world.samples(split);
         let found = |sample: &&Sample| {
@@ -109,7 +118,7 @@ fn image_search_finds_the_flag() {
 #[test]
 fn text_search_finds_the_fact() {
     let world = world();
-    let corpus = corpus(&world);
+    let corpus = corpus();
     type Form = fn(Relation, &str) -> String;
     let forms: [(&str, Form); 4] = [
         ("capital of X", |r, name| format!("{} of {name}", r.word())),
@@ -197,8 +206,7 @@ fn the_warm_up_repeats_by_seed_and_place() {
 
 #[test]
 fn the_warm_up_copies_first() {
-    let world = world();
-    let warmup = warmup(&world, WarmupOptions { made_up_flags: 60, remade_flags: 60, ..WarmupOptions::default() });
+    let warmup = curriculum();
     let share = |steps: std::ops::Range<usize>| {
         let drawn: Vec<Task> = steps.flat_map(|s| warmup.batch(s)).map(|c| c.task).collect();
         drawn.iter().filter(|t| matches!(t, Task::CopyName | Task::CopyValue | Task::Repeat)).count() as f64 / drawn.len() as f64
@@ -209,8 +217,7 @@ fn the_warm_up_copies_first() {
 
 #[test]
 fn no_tool_is_called_without_instructions_for_it() {
-    let world = world();
-    let warmup = warmup(&world, WarmupOptions { made_up_flags: 60, remade_flags: 60, ..WarmupOptions::default() });
+    let warmup = curriculum();
     let direct = PlainProtocol.system(false);
     let mut seen = 0;
     for conversation in (0..30).flat_map(|s| warmup.batch(s)) {
@@ -231,7 +238,7 @@ fn no_tool_is_called_without_instructions_for_it() {
 #[test]
 fn reasons_are_honest_and_actions_independent_of_them() {
     let world = world();
-    let warmup = warmup(&world, WarmupOptions { retrieval_error: 0.0, ..WarmupOptions::default() });
+    let warmup = curriculum();
     let by_name: HashMap<&str, Class> = world.entities.iter().map(|e| (e.name.as_str(), e.class)).collect();
     let (mut searched, mut episodes) = ([0usize; 2], [0usize; 2]);
     for conversation in (200..400).flat_map(|s| warmup.batch(s)).filter(|c| c.task == Task::Episode) {
@@ -260,7 +267,7 @@ fn reasons_are_honest_and_actions_independent_of_them() {
 #[test]
 fn the_warm_up_keeps_secrets() {
     let world = world();
-    let warmup = warmup(&world, WarmupOptions::default());
+    let warmup = curriculum();
     let names: Vec<&str> = world
         .entities
         .iter()
@@ -304,9 +311,8 @@ fn the_warm_up_keeps_secrets() {
 /// The views of taught flags are recognisable as such, and no unnamed flag is taken for one.
 #[test]
 fn shown_flags_are_what_the_reasons_say() {
-    let world = world();
-    let corpus = corpus(&world);
-    let warmup = warmup(&world, WarmupOptions::default());
+    let corpus = corpus();
+    let warmup = curriculum();
     let (mut right, mut known) = (0, 0);
     for conversation in (300..320).flat_map(|s| warmup.batch(s)).filter(|c| c.task == Task::Look) {
         let text = text_of(&conversation);
