@@ -35,10 +35,10 @@ impl CallLog {
     /// Passes one message on, unless the call has said enough already.
     pub fn write(&self, level: Level, message: &str) {
         let message = clean(message);
-        let mut lines = self.lines();
-        if matches!(level, Level::Warn | Level::Error) && !message.is_empty() {
-            lines.last_error = Some(message.clone());
+        if matches!(level, Level::Warn | Level::Error) {
+            self.remember(&message);
         }
+        let mut lines = self.lines();
         if lines.count >= self.max_lines {
             lines.dropped += 1;
             return;
@@ -51,6 +51,13 @@ impl CallLog {
             Level::Info => tracing::info!(target: "plugin", "{plugin}: {message}"),
             Level::Warn => tracing::warn!(target: "plugin", "{plugin}: {message}"),
             Level::Error => tracing::error!(target: "plugin", "{plugin}: {message}"),
+        }
+    }
+
+    /// Keeps what may explain a trap that follows.
+    pub fn remember(&self, message: &str) {
+        if !message.is_empty() {
+            self.lines().last_error = Some(clean(message));
         }
     }
 

@@ -100,8 +100,14 @@ struct LogStream {
 
 impl LogStream {
     fn say(&self, bytes: &[u8]) {
-        for line in String::from_utf8_lossy(bytes).lines().filter(|line| !line.trim().is_empty()) {
+        let text = String::from_utf8_lossy(bytes);
+        let is_said = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE");
+        for line in text.lines().filter(is_said) {
             self.log.write(self.level, line);
+        }
+        if self.level == Level::Warn {
+            // A panic comes in one write of several lines, which make sense together only.
+            self.log.remember(&text.lines().filter(is_said).collect::<Vec<_>>().join(" "));
         }
     }
 }
