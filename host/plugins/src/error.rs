@@ -338,21 +338,6 @@ pub enum ConfigFault {
 }
 
 impl PluginError {
-    /// What the policy is told when a tool fails with this error: short, and without anything that identifies the machine.
-    pub fn for_policy(&self) -> String {
-        let why = match self {
-            PluginError::Tool { error: ToolError::BadArgument(what), .. } => {
-                return format!("Search failed: {}.", shorten(what));
-            }
-            PluginError::Tool { error: ToolError::MissingImage, .. } => "there is no image",
-            PluginError::Tool { error: ToolError::NothingFound, .. } => "nothing found",
-            PluginError::Deadline { .. } => "timed out",
-            PluginError::OutputTooLong { .. } => "the result is too long",
-            _ => "the tool is unavailable",
-        };
-        format!("Search failed: {why}.")
-    }
-
     /// A word for the kind of failure of a call, for counters: `trap`, `deadline`, `memory`, …
     pub fn kind(&self) -> &'static str {
         match self {
@@ -368,9 +353,4 @@ impl PluginError {
             _ => "load",
         }
     }
-}
-
-/// The first line of a message, at most 100 characters of it.
-fn shorten(message: &str) -> String {
-    message.lines().next().unwrap_or_default().chars().take(100).collect()
 }

@@ -58,7 +58,6 @@ impl ToolPlugin {
     ///
     /// # Errors
     /// [`PluginError::Tool`] for what the tool reports; else the limit or the rule of the contract that it broke.
-    /// [`PluginError::for_policy`] words any of them for the policy.
     pub async fn call(&self, input: &ToolInput) -> Result<(Vec<ResultPart>, CallCost)> {
         let mut call = self.runtime.open(&self.info, input.images.len()).await?;
         let outcome = timeout(call.limit(), async {

@@ -47,7 +47,6 @@ fn each_breach_has_its_error_and_spares_the_next_call() {
             let error = tool.call(&query(what)).await.unwrap_err();
             assert_eq!(error.kind(), kind, "{what}: {error}");
             assert!(error.to_string().to_lowercase().contains(&word.to_lowercase()), "{what}: {error}");
-            assert!(error.for_policy().len() < 100);
             assert!(started.elapsed() < Duration::from_millis(1500), "{what}: {:?}", started.elapsed());
             assert_fine(&tool).await;
         }
@@ -126,7 +125,6 @@ fn a_failing_host_service_is_an_error_of_the_tool() {
     let tool = host(&[("text-search", json!({"corpus": "broken"}))]).load_dir(folder.path()).unwrap().tools.remove(0);
     let error = block_on(tool.call(&query("Chad"))).unwrap_err();
     assert!(error.to_string().contains("the index is gone"), "{error}");
-    assert_eq!(error.for_policy(), "Search failed: the tool is unavailable.");
 }
 
 /// The reference text search over another corpus and with another deadline.
