@@ -25,7 +25,7 @@ pub struct QuestionCounts {
 
 impl Default for QuestionCounts {
     fn default() -> Self {
-        Self { train: 4, validation: 1, test: 1, held_out: 1 }
+        Self { train: 4, validation: 1, test: 3, held_out: 1 }
     }
 }
 

@@ -1,0 +1,87 @@
+//! The smaller commands of the README, run as it shows them.
+
+mod common;
+
+use std::fs;
+
+use common::Mmhost;
+
+#[test]
+fn a_conversation_gives_logits_and_a_continuation() {
+    let mmhost = Mmhost::new();
+    let model = mmhost.path("model").display().to_string();
+    mmhost.ok(&["model", "init", "--out", &model, "--config", &common::tiny_config()]);
+    let image = image::RgbImage::from_fn(90, 60, |x, y| image::Rgb([x as u8, y as u8, 128]));
+    image.save(mmhost.path("flag.png")).unwrap();
+    let chat = mmhost.path("chat.json");
+    let messages = r#"[{"role": "user", "content": [{"type": "image", "path": "flag.png"}, {"type": "text", "text": "Which flag is this?"}]}]"#;
+    fs::write(&chat, messages).unwrap();
+    let chat = chat.display().to_string();
+
+    let out = mmhost.path("logits.safetensors");
+    mmhost.ok(&["model", "logits", "--model", &model, "--messages", &chat, "--out", &out.display().to_string()]);
+    let tensors = candle_core::safetensors::load(&out, &candle_core::Device::Cpu).unwrap();
+    let (ids, logits) = (&tensors["input_ids"], &tensors["logits"]);
+    assert_eq!(ids.dtype(), candle_core::DType::I64);
+    assert_eq!(logits.dims()[0], ids.dims()[0]);
+    assert!(logits.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().all(|x| x.is_finite()));
+
+    let generate = |seed: &str| {
+        let sampling = ["--max-new-tokens", "12", "--temperature", "1", "--seed", seed];
+        mmhost.ok(&[&["model", "generate", "--model", &model, "--messages", &chat][..], &sampling].concat())
+    };
+    assert_eq!(generate("1"), generate("1"), "the same seed, the same words");
+    assert_ne!(generate("1"), generate("2"), "another seed, other words");
+
+    fs::write(mmhost.path("flag.png"), b"no image").unwrap();
+    let message = mmhost.fails(3, &["model", "generate", "--model", &model, "--messages", &chat]);
+    assert!(message.contains("flag.png"), "{message}");
+    fs::write(mmhost.path("chat.json"), r#"[{"role": "user"}]"#).unwrap();
+    let message = mmhost.fails(3, &["model", "generate", "--model", &model, "--messages", &chat]);
+    assert!(message.contains("chat.json") && message.contains("content"), "{message}");
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let mmhost = Mmhost::new();
+    for command in [
+        &["train"][..],
+        &["eval"],
+        &["score"],
+        &["model", "init"],
+        &["model", "inspect"],
+        &["model", "logits"],
+        &["model", "generate"],
+        &["plugin", "build"],
+        &["plugin", "list"],
+        &["plugin", "inspect"],
+        &["data", "atlas"],
+        &["data", "inspect"],
+    ] {
+        let help = mmhost.ok(&[command, &["--help"]].concat());
+        assert!(help.contains("Usage: mmhost") && help.lines().next().is_some_and(|line| line.len() > 20), "{command:?}\n{help}");
+    }
+}
+
+#[test]
+fn the_real_sample_of_fvqa_reads() {
+    let sample = common::root().join("../shared/data/fvqa-mini.parquet");
+    if !sample.exists() {
+        println!("skipped: {} is not there", sample.display());
+        return;
+    }
+    let out = Mmhost::new().ok(&["data", "inspect", &sample.display().to_string()]);
+    assert!(out.lines().any(|line| line.starts_with("rows") && line.ends_with('5')), "{out}");
+}
+
+#[test]
+fn the_readme_links_to_files_that_exist() {
+    for file in ["README.md", "docs/reproduction.md"] {
+        let path = common::root().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.starts_with("http")) {
+            let target = path.parent().unwrap().join(link.trim_end_matches('/'));
+            assert!(target.exists(), "{file} links to {link}");
+        }
+    }
+}
