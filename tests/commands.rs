@@ -14,7 +14,8 @@ fn a_conversation_gives_logits_and_a_continuation() {
     let image = image::RgbImage::from_fn(90, 60, |x, y| image::Rgb([x as u8, y as u8, 128]));
     image.save(mmhost.path("flag.png")).unwrap();
     let chat = mmhost.path("chat.json");
-    let messages = r#"[{"role": "user", "content": [{"type": "image", "path": "flag.png"}, {"type": "text", "text": "Which flag is this?"}]}]"#;
+    let messages =
+        r#"[{"role": "user", "content": [{"type": "image", "path": "flag.png"}, {"type": "text", "text": "Which flag is this?"}]}]"#;
     fs::write(&chat, messages).unwrap();
     let chat = chat.display().to_string();
 
