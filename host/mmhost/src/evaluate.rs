@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use mmhost_plugins::{RewardPlugin, Verdict};
+use mmhost_plugins::Verdict;
 use mmhost_report::{Observation, SplitMetrics};
-use mmhost_rollout::{Episode, EpisodeWriter, Roller, Task, Workflow};
+use mmhost_rollout::{Episode, EpisodeWriter, Task, Workflow};
 
 use crate::failure::{Blame, Outcome, bad_input};
-use crate::session::ToolRoles;
+use crate::sampler::{Purpose, derive_seed};
+use crate::session::{Policy, Session, ToolRoles};
 
 /// One evaluation.
 pub struct Evaluation {
@@ -19,19 +20,19 @@ pub struct Evaluation {
 
 /// Rolls out one episode of each task and scores it. `temperature` 0 is greedy.
 pub async fn evaluate(
-    roller: &Roller,
-    reward: &RewardPlugin,
-    roles: &ToolRoles,
+    session: &Session,
+    policy: &Policy,
     tasks: &[Task],
     workflow: Workflow,
     temperature: f32,
-    seed: u64,
     label: &str,
 ) -> Outcome<Evaluation> {
-    let groups = roller.run(tasks, 1, workflow, temperature, seed, label).await.internal(format!("the evaluation {label} failed"))?;
+    let seed = derive_seed(session.config.seed, Purpose::Evaluation, 0);
+    let groups = policy.roller.run(tasks, 1, workflow, temperature, seed, label).await;
+    let groups = groups.internal(format!("the evaluation {label} failed"))?;
     let mut episodes: Vec<Episode> = groups.into_iter().flatten().collect();
-    mmhost_rollout::score(reward, &mut episodes.iter_mut().collect::<Vec<_>>()).await;
-    let metrics = metrics(&episodes, roles, label)?;
+    mmhost_rollout::score(&session.reward, &mut episodes.iter_mut().collect::<Vec<_>>()).await;
+    let metrics = metrics(&episodes, &session.roles, label)?;
     Ok(Evaluation { metrics, episodes })
 }
 

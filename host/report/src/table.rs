@@ -10,7 +10,7 @@ const HEADER: [&str; 8] =
 fn table(first: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(first.iter().chain(&HEADER).map(|h| Cell::new(h)));
+    table.set_header(first.iter().chain(&HEADER).map(Cell::new));
     for column in table.column_iter_mut().skip(first.len() + 1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

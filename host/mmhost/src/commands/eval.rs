@@ -15,7 +15,6 @@ use crate::config::Config;
 use crate::evaluate::{evaluate, store_episodes};
 use crate::failure::{Blame, Failure, Outcome, bad_input};
 use crate::run_dir::write_atomically;
-use crate::sampler::{Purpose, derive_seed};
 use crate::session::Session;
 use crate::ui::Ui;
 
@@ -57,9 +56,8 @@ pub async fn run(args: EvalArgs, ui: Ui) -> Outcome<()> {
     let tasks = session.tasks(&args.data, samples, &policy.folder.processor).await?;
 
     session.ui.say(format!("asking {} questions", tasks.len()));
-    let seed = derive_seed(session.config.seed, Purpose::Evaluation, 0);
     let label = format!("eval={}/{}", args.data, workflow.name());
-    let evaluation = evaluate(&policy.roller, &session.reward, &session.roles, &tasks, workflow, args.temperature, seed, &label).await?;
+    let evaluation = evaluate(&session, &policy, &tasks, workflow, args.temperature, &label).await?;
     if let Some(path) = &args.episodes {
         store_episodes(path, &format!("eval-{}", workflow.name()), &evaluation.episodes)?;
     }

@@ -40,7 +40,7 @@ pub fn run(command: ModelCommand) -> Outcome<()> {
             println!("{}: logits of {} tokens", out.display(), logits.input_ids.len());
         }
         ModelCommand::Generate { model, messages, max_new_tokens, temperature, top_p, top_k, seed } => {
-            if !(temperature >= 0.0 && temperature.is_finite()) || !(top_p > 0.0 && top_p <= 1.0) {
+            if !(temperature >= 0.0 && temperature.is_finite() && top_p > 0.0 && top_p <= 1.0) {
                 return Err(Failure::Usage(format!(
                     "--temperature is {temperature}, expected 0 or more; --top-p is {top_p}, expected a number in (0, 1]"
                 )));

@@ -171,9 +171,7 @@ impl Training {
         for (name, workflow, temperature) in runs {
             for (split, tasks) in tasks {
                 let label = format!("eval={who}-{split}/{name}");
-                let seed = derive_seed(self.session.config.seed, Purpose::Evaluation, 0);
-                let evaluation =
-                    evaluate(&policy.roller, &self.session.reward, &self.session.roles, tasks, workflow, temperature, seed, &label).await?;
+                let evaluation = evaluate(&self.session, policy, tasks, workflow, temperature, &label).await?;
                 self.store(&format!("{who}-{split}-{name}"), &evaluation.episodes)?;
                 bar.step(|| format!("{name} {split} accuracy {:.3}", evaluation.metrics.all.accuracy.value));
                 all.entry(name.to_string()).or_default().insert(split.clone(), evaluation.metrics);
