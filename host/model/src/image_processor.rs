@@ -3,8 +3,9 @@
 //! Sizes, patch order, rescaling and normalisation are equal to the reference. Resizing is bicubic with antialiasing in
 //! 8-bit fixed point: equal to the reference's torchvision back end, and within one step of 255 of its Pillow back end.
 
-use fast_image_resize::images::Image;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{DynamicImage, Rgb, RgbImage};
 use serde_json::{Value, json};
 
@@ -278,18 +279,21 @@ fn on_white(image: &DynamicImage) -> RgbImage {
     })
 }
 
-fn resize(pixels: Vec<u8>, from: (u32, u32), to: (u32, u32)) -> std::result::Result<Vec<u8>, String> {
+fn resize(mut pixels: Vec<u8>, mut from: (u32, u32), to: (u32, u32)) -> std::result::Result<Vec<u8>, String> {
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false);
     let mut resizer = Resizer::new();
-    let mut image = Image::from_vec_u8(from.0, from.1, pixels, PixelType::U8x3).map_err(|e| e.to_string())?;
     // Bicubic filters overshoot and 8-bit values are clipped in between, so the order of the two directions shows at sharp
     // edges. Pillow goes along the rows first.
-    for (width, height) in [(to.0, from.1), to] {
-        if (width, height) != (image.width(), image.height()) {
-            let mut target = Image::new(width, height, PixelType::U8x3);
-            resizer.resize(&image, &mut target, &options).map_err(|e| e.to_string())?;
-            image = target;
+    for step in [(to.0, from.1), to] {
+        if step == from {
+            continue;
         }
+        let mut resized = vec![0; step.0 as usize * step.1 as usize * 3];
+        let source = TypedImageRef::<U8x3>::from_buffer(from.0, from.1, &pixels).map_err(|e| e.to_string())?;
+        let mut target = TypedImage::<U8x3>::from_buffer(step.0, step.1, &mut resized).map_err(|e| e.to_string())?;
+        // Typed: the untyped call compiles the resizer for every kind of pixel, which takes longer than the rest of this crate.
+        resizer.resize_typed(&source, &mut target, &options).map_err(|e| e.to_string())?;
+        (pixels, from) = (resized, step);
     }
-    Ok(image.into_vec())
+    Ok(pixels)
 }
