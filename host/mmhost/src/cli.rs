@@ -251,6 +251,9 @@ pub enum DataCommand {
         /// Folder to write
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Configuration whose [data.atlas] divides the world [default: the built-in one]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Describe a data set: columns, rows, images, answers, classes, and what is wrong with it.
     Inspect {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use mmhost_data::atlas::WorldOptions;
 use mmhost_data::atlas::warmup::WarmupOptions;
 use mmhost_learner::{GrpoOptions, OptimiserOptions, Schedule};
 use mmhost_model::ModelShape;
@@ -87,6 +88,9 @@ pub struct BaseSection {
 pub struct DataSection {
     /// `atlas` or `files`.
     pub source: DataSource,
+    /// How the atlas is divided into classes and splits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub atlas: Option<WorldOptions>,
     /// Questions to train on (`files`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<PathBuf>,
@@ -234,6 +238,9 @@ impl Config {
         match self.data.source {
             DataSource::Files if self.data.train.is_none() => {
                 return Err("data.train is missing; with source = \"files\" it names the Parquet or JSONL file to train on".into());
+            }
+            DataSource::Files if self.data.atlas.is_some() => {
+                return Err("[data.atlas] divides the built-in world; with source = \"files\" remove it".into());
             }
             DataSource::Atlas if self.data.train.is_some() || !self.data.eval.is_empty() || !self.data.corpora.is_empty() => {
                 return Err("data.train, data.eval and data.corpora need source = \"files\"; the atlas brings its own".into());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mmhost_corpus::{Corpus, CorpusOptions};
-use mmhost_data::atlas::{Split, World, WorldOptions};
+use mmhost_data::atlas::{Split, World};
 use mmhost_data::{Sample, SampleFilter, apply_filters};
 use mmhost_engine::{LocalEngine, LocalEngineOptions};
 use mmhost_model::{ModelFolder, Processor, Qwen2_5Vl};
@@ -71,7 +71,7 @@ impl Session {
         let cache = cache_dir(cache)?;
         let (world, corpora) = match config.data.source {
             DataSource::Atlas => {
-                let world = World::new(&WorldOptions::default()).internal("the built-in atlas cannot be read")?;
+                let world = atlas_world(&config)?;
                 let corpus = Corpus::build(world.documents(), &CorpusOptions::default()).internal("cannot index the built-in atlas")?;
                 (Some(Arc::new(world)), Corpora::single(ATLAS_CORPUS, corpus))
             }
@@ -161,6 +161,11 @@ impl Session {
         let prepare = |sample| Task::prepare(Arc::new(sample), processor);
         samples.into_iter().map(prepare).collect::<Result<_, _>>().input(format!("cannot prepare the questions of {name}"))
     }
+}
+
+/// The built-in world as the configuration divides it.
+pub fn atlas_world(config: &Config) -> Outcome<World> {
+    World::new(&config.data.atlas.clone().unwrap_or_default()).input("[data.atlas] cannot be used")
 }
 
 /// The plugin runtime over some corpora.

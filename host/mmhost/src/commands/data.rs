@@ -1,15 +1,17 @@
 //! `mmhost data`: write the atlas, inspect data sets.
 
-use mmhost_data::atlas::{World, WorldOptions, write};
+use mmhost_data::atlas::write;
 
 use crate::cli::DataCommand;
+use crate::config::Config;
 use crate::failure::{Blame, Outcome};
+use crate::session::atlas_world;
 
 /// Runs the command.
 pub fn run(command: DataCommand) -> Outcome<()> {
     match command {
-        DataCommand::Atlas { out } => {
-            let world = World::new(&WorldOptions::default()).internal("the built-in atlas cannot be read")?;
+        DataCommand::Atlas { out, config } => {
+            let world = atlas_world(&Config::load(config.as_deref())?)?;
             let written = write(&world, &out).input(format!("cannot write the atlas to {}", out.display()))?;
             for (split, questions) in written {
                 println!("{:<22} {questions:>5} questions", format!("{}.parquet", split.word()));

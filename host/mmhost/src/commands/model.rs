@@ -2,7 +2,6 @@
 
 use candle_core::Device;
 use mmhost_data::atlas::warmup::{PlainProtocol, Warmup};
-use mmhost_data::atlas::{World, WorldOptions};
 use mmhost_model::{GenerateOptions, Inspection, Message, ModelFolder, Qwen2_5Vl, chat_logits, generate, inspect, read_messages};
 use mmhost_plugins::CallForm;
 
@@ -11,6 +10,7 @@ use crate::cli::ModelCommand;
 use crate::config::Config;
 use crate::failure::{Blame, Failure, Outcome, bad_input};
 use crate::sampler::{Purpose, derive_seed};
+use crate::session::atlas_world;
 
 /// Runs the command.
 pub fn run(command: ModelCommand) -> Outcome<()> {
@@ -20,12 +20,12 @@ pub fn run(command: ModelCommand) -> Outcome<()> {
                 return Err(bad_input(format!("{} exists already; name a new folder with --out", out.display())));
             }
             let config = Config::load(config.as_deref())?;
-            let section = config.model.base.ok_or_else(|| bad_input("the configuration has no [model.base] to take the shape from"))?;
-            let world = World::new(&WorldOptions::default()).internal("the built-in atlas cannot be read")?;
+            let section = config.model.base.as_ref().ok_or_else(|| bad_input("the configuration has no [model.base] to take the shape from"))?;
+            let world = atlas_world(&config)?;
             let texts = Warmup::tokenizer_texts(&world, &PlainProtocol);
             let calls = [CallForm::Literal("<search><img></search>".into()), CallForm::Tag("text_search".into())];
-            let tokenizer = base::tokenizer(&section, calls.iter(), &texts)?;
-            let folder = base::init(&section, tokenizer, derive_seed(seed, Purpose::Weights, 0))?;
+            let tokenizer = base::tokenizer(section, calls.iter(), &texts)?;
+            let folder = base::init(section, tokenizer, derive_seed(seed, Purpose::Weights, 0))?;
             folder.save(&out).input(format!("cannot write the model {}", out.display()))?;
             println!("{}: {} parameters", out.display(), folder.weights.num_parameters());
         }

@@ -18,11 +18,17 @@ fn certainty(sure: bool) -> &'static str {
     if sure { "sure" } else { "unsure" }
 }
 
+/// Whose flag it is, if that is known.
+fn recognition(name: Option<&str>) -> String {
+    name.map_or_else(|| "flag unsure".into(), |name| format!("flag sure {name}"))
+}
+
 /// What the first turn says: the flag's name if it is known, and whether the fact is.
 pub(super) fn first_reason(name: Option<&str>, relation: Relation, fact_known: bool) -> String {
+    let seen = recognition(name);
     match name {
-        Some(name) => format!("flag sure {name}, {} {}.", relation.word(), certainty(fact_known)),
-        None => "flag unsure.".into(),
+        Some(_) => format!("{seen}, {} {}.", relation.word(), certainty(fact_known)),
+        None => format!("{seen}."),
     }
 }
 
@@ -65,6 +71,7 @@ impl Warmup {
         let messages = match task {
             Task::Episode => self.episode(rng),
             Task::Look => self.look(rng),
+            Task::Glance => self.glance(rng),
             Task::Recall => self.recall(rng),
             Task::CopyValue => self.copy_value(rng),
             Task::CopyName => self.copy_name(rng),
@@ -224,6 +231,13 @@ impl Warmup {
         let reason = first_reason(subject.known.then_some(&subject.name), relation, subject.facts.is_some());
         let ending = subject.facts.filter(|_| subject.known).map_or_else(String::new, |entity| self.protocol.answer(entity.fact(relation)));
         vec![asked, self.prescribed_turn(&reason, &ending)]
+    }
+
+    fn glance(&self, rng: &mut ChaCha8Rng) -> Vec<Message> {
+        let subject = self.subject(rng);
+        let seen = self.user(vec![Part::Image(subject.image)]);
+        let known = subject.known.then_some(subject.name.as_str());
+        vec![seen, Message { role: Role::Assistant, parts: vec![Part::Text(recognition(known))] }]
     }
 
     fn recall(&self, rng: &mut ChaCha8Rng) -> Vec<Message> {

@@ -77,6 +77,8 @@ pub enum Task {
     Episode,
     /// Flag and question, no instructions: say whether flag and fact are known.
     Look,
+    /// A flag alone: say whether it is known, and whose it is. The shortest way to see many flags.
+    Glance,
     /// A name and a question, no image: say whether the fact is known, and it.
     Recall,
     /// Take a made-up value from a passage.
@@ -104,6 +106,8 @@ pub struct Mix {
     pub episode: f64,
     /// [`Task::Look`].
     pub look: f64,
+    /// [`Task::Glance`].
+    pub glance: f64,
     /// [`Task::Recall`].
     pub recall: f64,
     /// [`Task::CopyValue`].
@@ -115,10 +119,11 @@ pub struct Mix {
 }
 
 impl Mix {
-    fn weights(&self) -> [(Task, f64); 6] {
+    fn weights(&self) -> [(Task, f64); 7] {
         [
             (Task::Episode, self.episode),
             (Task::Look, self.look),
+            (Task::Glance, self.glance),
             (Task::Recall, self.recall),
             (Task::CopyValue, self.copy_value),
             (Task::CopyName, self.copy_name),
@@ -194,8 +199,8 @@ impl Default for WarmupOptions {
             seed: 0,
             batch: 64,
             early_steps: 220,
-            early: Mix { episode: 6.0, look: 8.0, recall: 5.0, copy_value: 23.0, copy_name: 18.0, repeat: 40.0 },
-            mix: Mix { episode: 36.0, look: 22.0, recall: 14.0, copy_value: 12.0, copy_name: 8.0, repeat: 8.0 },
+            early: Mix { episode: 6.0, look: 8.0, glance: 0.0, recall: 5.0, copy_value: 23.0, copy_name: 18.0, repeat: 40.0 },
+            mix: Mix { episode: 36.0, look: 22.0, glance: 0.0, recall: 14.0, copy_value: 12.0, copy_name: 8.0, repeat: 8.0 },
             known_flags: 0.5,
             unknown_with_facts: 0.38,
             unknown_without_facts: 0.12,
