@@ -15,10 +15,12 @@ import { PNG } from 'pngjs';
 
 const TILE = 72; // pixels; the 4:3 drawing is squeezed to a square
 const COLUMNS = 17;
-const ENTITIES = 204;
-// Two flags closer than this look alike at the size the model sees: root mean square over an 8×8 colour layout, colours in 0..1.
-const NEAR_DUPLICATE = 0.1;
-// Dependent territories and other non-members come last, so that of two near-duplicate flags the sovereign state's is kept.
+const ENTITIES = 180;
+// Distances of two flags: root mean square over an 8×8 colour layout, colours in 0..1. Closer than the first, one is a drawing of the
+// other; closer than the second, a camera of 56 pixels in poor light may confuse them, and only one of them is an entity.
+const SAME = 0.1;
+const ALIKE = 0.16;
+// Dependent territories and other non-members come last, so that of two flags that look alike the sovereign state's is kept.
 const LAST = new Set(('ac ai as aw ax bl bm bq bv cc ck cw cx eh fk fo gf gg gi gl gp gs gu hk im io je ky mf mo mp mq ms '
   + 'nc nf nu pf pm pn pr re sh sj sx tc tf tk um va vg vi wf yt aq hm').split(' '));
 
@@ -81,7 +83,7 @@ for (const { code, c } of candidates) {
     .map((s, i) => (s === [entity.name, entity.capital, entity.currency, entity.language][i] ? '' : s));
   if (spellings.some(Boolean)) entity.spellings = { name: spellings[0], capital: spellings[1], currency: spellings[2], language: spellings[3] };
   const cells = layout(tiles.get(code));
-  const clash = layouts.some((other) => distance(cells, other) < NEAR_DUPLICATE);
+  const clash = layouts.some((other) => distance(cells, other) < ALIKE);
   const awkward = entity.name.length > 22 || entity.name.includes('(') || entity.currency.length > 24 || entity.capital.length > 20;
   if (clash || awkward || entities.length === ENTITIES || entities.some((e) => e.name === entity.name)) continue;
   entities.push(entity);
@@ -96,7 +98,7 @@ for (const file of fs.readdirSync(circleDir).sort()) {
   if (!file.endsWith('.svg') || /^[a-z]{2}$/.test(code)) continue;
   const rgb = tile(fs.readFileSync(path.join(circleDir, file), 'utf8').replace(/ mask="url\(#a\)"/g, ''));
   const cells = layout(rgb);
-  if (layouts.some((other) => distance(cells, other) < NEAR_DUPLICATE)) continue;
+  if (layouts.some((other) => distance(cells, other) < SAME)) continue;
   tiles.set(`circle/${code}`, rgb);
   unnamed.push(`circle/${code}`);
 }

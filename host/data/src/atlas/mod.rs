@@ -16,12 +16,14 @@
 //!
 //! The sources of flags and facts are named in `atlas/NOTICE` ([`NOTICE`]).
 
+mod altered;
 mod canvas;
 mod documents;
+mod drawn;
 mod export;
 mod images;
 mod questions;
-mod unnamed;
+mod unknown;
 pub mod warmup;
 mod world;
 

@@ -152,10 +152,10 @@ impl Default for WorldOptions {
         let sizes = |train, validation, test| ClassSizes { train, validation, test };
         Self {
             seed: 7,
-            a: sizes(30, 9, 21),
-            b: sizes(24, 7, 17),
-            c: sizes(20, 6, 14),
-            d: sizes(16, 5, 11),
+            a: sizes(26, 8, 20),
+            b: sizes(21, 6, 16),
+            c: sizes(17, 5, 13),
+            d: sizes(14, 4, 10),
             questions: QuestionCounts::default(),
         }
     }

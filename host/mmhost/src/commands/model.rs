@@ -20,7 +20,8 @@ pub fn run(command: ModelCommand) -> Outcome<()> {
                 return Err(bad_input(format!("{} exists already; name a new folder with --out", out.display())));
             }
             let config = Config::load(config.as_deref())?;
-            let section = config.model.base.as_ref().ok_or_else(|| bad_input("the configuration has no [model.base] to take the shape from"))?;
+            let section =
+                config.model.base.as_ref().ok_or_else(|| bad_input("the configuration has no [model.base] to take the shape from"))?;
             let world = atlas_world(&config)?;
             let texts = Warmup::tokenizer_texts(&world, &PlainProtocol);
             let calls = [CallForm::Literal("<search><img></search>".into()), CallForm::Tag("text_search".into())];

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use image::RgbImage;
+use mmhost_corpus::thumbnail;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::super::documents::{flag_title, passage, query};
-use super::super::unnamed::{Bank, Unnamed};
+use super::super::unknown::Unknown;
 use super::super::world::{Entity, Relation};
 use super::{Conversation, ImageHit, Message, Part, Role, Task, Warmup};
 
@@ -97,11 +98,11 @@ impl Warmup {
         Message { role: Role::Assistant, parts }
     }
 
-    /// A flag that is shown without its name.
-    fn unnamed(&self, rng: &mut ChaCha8Rng) -> &Unnamed {
-        let Bank { invented, real } = &self.bank;
-        let from_real = invented.is_empty() || (!real.is_empty() && rng.random::<f64>() < self.options.real_flags);
-        pick(if from_real { real } else { invented }, rng)
+    /// A flag that is shown without its name, and its thumbnail.
+    fn unknown(&self, rng: &mut ChaCha8Rng) -> (Unknown, Arc<RgbImage>) {
+        let unknown = self.unknowns.pick(self.options.real_flags, rng);
+        let thumbnail = Arc::new(thumbnail(&unknown.flag, self.options.thumbnail_size));
+        (unknown, thumbnail)
     }
 
     fn subject(&self, rng: &mut ChaCha8Rng) -> Subject<'_> {
@@ -116,18 +117,18 @@ impl Warmup {
                 known: true,
             };
         }
-        let unnamed = self.unnamed(rng);
+        let (unknown, thumbnail) = self.unknown(rng);
         let drawn = rng.random::<f64>();
         let found = if drawn < self.options.unknown_with_facts {
-            self.not(unnamed.owner, &self.facts_taught, rng)
+            self.not(unknown.owner, &self.facts_taught, rng)
         } else if drawn < self.options.unknown_with_facts + self.options.unknown_without_facts {
-            self.not(unnamed.owner, &self.nothing_taught, rng)
+            self.not(unknown.owner, &self.nothing_taught, rng)
         } else {
             None
         };
         Subject {
-            image: self.view(&unnamed.flag, rng),
-            thumbnail: unnamed.thumbnail.clone(),
+            image: self.view(&unknown.flag, rng),
+            thumbnail,
             name: found.map_or_else(|| self.pseudo.name(rng), |entity| entity.name.clone()),
             facts: found.filter(|entity| entity.class.facts_taught()),
             known: false,
@@ -267,7 +268,7 @@ impl Warmup {
     fn copy_name(&self, rng: &mut ChaCha8Rng) -> Vec<Message> {
         let relation = any_relation(rng);
         let name = self.pseudo.name(rng);
-        let thumbnail = self.unnamed(rng).thumbnail.clone();
+        let (_, thumbnail) = self.unknown(rng);
         let seen = self.user(self.protocol.after_image(&self.hits(flag_title(&name), thumbnail, rng), question(relation, rng)));
         vec![seen, self.prescribed_turn(&found_reason(&name, relation, false), &self.protocol.text_call(&query(relation, &name)))]
     }

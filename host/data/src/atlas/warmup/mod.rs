@@ -6,7 +6,7 @@
 //! confidently.
 //!
 //! Names and values that are never to be taught (classes D and H, facts of C) are made up afresh each time ([`pseudo`]), flags likewise
-//! (`unnamed`). So copying from tool results must be learned as a skill, which takes tasks of its own, most of them early.
+//! (`unknown`). So copying from tool results must be learned as a skill, which takes tasks of its own, most of them early.
 //!
 //! [`Warmup::conversation`] depends on seed, step and place only: a caller may draw batches in any order, in parallel, or resume at a step.
 
@@ -22,7 +22,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::images::{Augmentation, IMAGE_SIZE};
-use super::unnamed::{Bank, BankOptions};
+use super::unknown::Unknowns;
 use super::world::{Class, Relation, Split, World};
 use crate::error::{Error, Result};
 pub use protocol::{ImageHit, PlainProtocol, Protocol};
@@ -187,24 +187,20 @@ pub struct WarmupOptions {
     pub text_hits: usize,
     /// Longer side of the hits' thumbnails, pixels; as the corpus makes them.
     pub thumbnail_size: u32,
-    /// Made-up flags in the bank.
-    pub made_up_flags: usize,
-    /// Flags in the bank that are remade from real ones.
-    pub remade_flags: usize,
 }
 
 impl Default for WarmupOptions {
     fn default() -> Self {
         Self {
             seed: 0,
-            batch: 64,
+            batch: 80,
             early_steps: 220,
             early: Mix { episode: 6.0, look: 8.0, glance: 0.0, recall: 5.0, copy_value: 23.0, copy_name: 18.0, repeat: 40.0 },
-            mix: Mix { episode: 36.0, look: 22.0, glance: 0.0, recall: 14.0, copy_value: 12.0, copy_name: 8.0, repeat: 8.0 },
-            known_flags: 0.5,
+            mix: Mix { episode: 34.0, look: 24.0, glance: 30.0, recall: 13.0, copy_value: 12.0, copy_name: 7.0, repeat: 7.0 },
+            known_flags: 0.4,
             unknown_with_facts: 0.38,
             unknown_without_facts: 0.12,
-            real_flags: 0.45,
+            real_flags: 0.25,
             show_unknown_entities: true,
             without_tools: 0.15,
             behaviour: Behaviour::default(),
@@ -212,8 +208,6 @@ impl Default for WarmupOptions {
             image_hits: 1,
             text_hits: 1,
             thumbnail_size: 28,
-            made_up_flags: 2000,
-            remade_flags: 3500,
         }
     }
 }
@@ -249,9 +243,6 @@ impl WarmupOptions {
                 return bad(option, "must be at least 1. Given: 0".into());
             }
         }
-        if self.made_up_flags == 0 {
-            return bad("warmup.made_up_flags", "must be at least 1, flags without name are made from them. Given: 0".into());
-        }
         Ok(())
     }
 }
@@ -261,7 +252,7 @@ pub struct Warmup {
     world: Arc<World>,
     protocol: Arc<dyn Protocol>,
     options: WarmupOptions,
-    bank: Bank,
+    unknowns: Unknowns,
     pseudo: Pseudo,
     /// Thumbnails of every entity's flag.
     thumbnails: Vec<Arc<RgbImage>>,
@@ -278,22 +269,12 @@ pub struct Warmup {
 }
 
 impl Warmup {
-    /// Prepares to draw; makes the bank of unnamed flags (a second or two).
+    /// Prepares to draw.
     ///
     /// # Errors
     /// An option out of range.
     pub fn new(world: Arc<World>, protocol: Arc<dyn Protocol>, options: WarmupOptions) -> Result<Self> {
         options.check()?;
-        let bank = Bank::new(
-            &world,
-            &BankOptions {
-                made_up: options.made_up_flags,
-                remade: options.remade_flags,
-                of_entities: options.show_unknown_entities,
-                thumbnail_size: options.thumbnail_size,
-                seed: options.seed,
-            },
-        );
         let facts_taught = world.select(|e| e.class.facts_taught());
         let values = Relation::ALL.map(|relation| {
             let mut values: Vec<String> = facts_taught.iter().map(|&i| world.entities[i].fact(relation).to_owned()).collect();
@@ -302,6 +283,7 @@ impl Warmup {
             values
         });
         Ok(Self {
+            unknowns: Unknowns::new(&world, options.show_unknown_entities),
             pseudo: Pseudo::new(&world, &values),
             thumbnails: world.flags.iter().map(|flag| Arc::new(mmhost_corpus::thumbnail(flag, options.thumbnail_size))).collect(),
             flags_taught: world.select(|e| e.class.flag_taught()),
@@ -309,7 +291,6 @@ impl Warmup {
             nothing_taught: world.select(|e| e.class == Class::D && e.split == Split::Train),
             facts_taught,
             values,
-            bank,
             world,
             protocol,
             options,
