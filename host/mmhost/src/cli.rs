@@ -27,7 +27,8 @@ pub enum Command {
     ///
     /// Loads or builds the base model (the built-in base is trained once and cached), evaluates it with the workflows direct, RAG and
     /// on-demand, trains it, evaluates it again and prints one table. Everything is kept in a run directory: the resolved
-    /// configuration (run.toml), metrics.jsonl, every episode, checkpoints that load in Hugging Face transformers, summary.json.
+    /// configuration (run.toml), metrics.jsonl, every episode, checkpoints that load in Hugging Face transformers, summary.json and
+    /// report.html.
     ///
     /// A killed run loses nothing but the steps since its last checkpoint: --resume goes on from there and reaches the same figures
     /// as an unbroken run.
@@ -41,6 +42,16 @@ pub enum Command {
     /// Reads the episodes that a run recorded and lets a reward plugin score them again. Prints the mean total and components beside
     /// the stored ones, and how many episodes changed.
     Score(ScoreArgs),
+    /// Make a page of one run or several: what was learned, how, and every kind of episode to look into.
+    ///
+    /// The page is one HTML file that opens from disk and needs no network: summary, figures before and after, training curves, search
+    /// behaviour by question class, tools, comparison, provenance, and a viewer of episodes with images, turns, raw tool results and
+    /// tokens. Runs that differ in their seed only are drawn as a mean and a band. A run that is going on, has crashed, is damaged or
+    /// was written by another version is shown as far as it goes; the page says what is missing.
+    Report(ReportArgs),
+    /// List, show, compare and remove runs.
+    #[command(subcommand)]
+    Run(RunCommand),
     /// Make, look into and run models.
     #[command(subcommand)]
     Model(ModelCommand),
@@ -155,6 +166,53 @@ pub struct ScoreArgs {
     pub json: Option<PathBuf>,
     #[command(flatten)]
     pub cache: CacheArg,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Run directories, e.g. runs/latest
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
+    /// The page [default: report.html in the run directory; with several runs in the working directory]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Most episodes in the viewer: those of evaluations, then whole training groups spread over the run
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub episodes: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RunCommand {
+    /// List the runs of a folder, newest last: state, steps, seed, accuracy, searches, size.
+    List {
+        /// Folder of runs
+        #[arg(value_name = "DIR", default_value = "runs")]
+        runs: PathBuf,
+    },
+    /// Show one run: with what it was made, how far it came, what it reached, what is damaged.
+    Show {
+        /// Run directory
+        #[arg(value_name = "RUN")]
+        run: PathBuf,
+    },
+    /// Tell in what runs differ: settings, plugins, versions, and what they reached.
+    Diff {
+        /// Run directories
+        #[arg(value_name = "RUN", num_args = 2.., required = true)]
+        runs: Vec<PathBuf>,
+    },
+    /// Remove runs: those named, or all that did not finish. Asks first; a run that a process is writing to always stays.
+    Prune {
+        /// Run directories to remove [default: the unfinished ones of --runs]
+        #[arg(value_name = "RUN")]
+        named: Vec<PathBuf>,
+        /// Folder of runs
+        #[arg(long, value_name = "DIR", default_value = "runs", conflicts_with = "named")]
+        runs: PathBuf,
+        /// Remove without asking
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,8 @@ mod data;
 mod eval;
 mod model;
 mod plugin;
+mod report;
+mod run;
 mod score;
 mod train;
 
@@ -18,6 +20,8 @@ pub async fn run(cli: Cli) -> Outcome<()> {
         Command::Train(args) => train::run(args, ui).await,
         Command::Eval(args) => eval::run(args, ui).await,
         Command::Score(args) => score::run(args, ui).await,
+        Command::Report(args) => report::run(args, &ui),
+        Command::Run(command) => run::run(command),
         Command::Model(command) => model::run(command),
         Command::Plugin(command) => plugin::run(command, &ui),
         Command::Data(command) => data::run(command),

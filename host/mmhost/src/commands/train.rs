@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base;
 use crate::cli::TrainArgs;
+use crate::commands::report;
 use crate::config::Config;
 use crate::evaluate::{evaluate, metrics, store_episodes};
 use crate::failure::{Blame, Outcome, bad_input};
@@ -143,6 +144,11 @@ impl Training {
         };
         self.run.write_json("summary.json", &summary)?;
         println!("{}", summary_table(&summary));
+        // The run is over and whole: a page that cannot be made is told, and can be made later.
+        match report::write_page(&[self.run.path().to_path_buf()], None, report::MOST_EPISODES) {
+            Ok(page) => self.session.ui.say(format!("the report is {}", page.path.display())),
+            Err(failure) => self.session.ui.say(format!("the report could not be made: {failure}")),
+        }
         self.session.ui.say(format!("everything is in {}", self.run.path().display()));
         Ok(())
     }

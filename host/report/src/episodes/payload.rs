@@ -1,0 +1,430 @@
+//! The chosen episodes, packed for the page.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::images::{self, Loaded, Picture};
+use super::pack::{Strings, packed};
+use super::pieces::Pieces;
+use super::record::{Full, Place, Reward};
+use super::scan::{Flag, Line, Scan, in_parallel};
+use super::select::Selection;
+use crate::Result;
+use crate::run::Run;
+
+/// Episodes that a chunk holds before it ends with its group.
+const CHUNK: usize = 64;
+/// Images in a chunk.
+const IMAGE_CHUNK: usize = 64;
+/// Characters of a turn that the index holds for the search; the chunk has all.
+const SEARCHED: usize = 600;
+/// A sampled token below this log-probability (1 in 1,000) raises [`Flag::Unlikely`].
+const UNLIKELY: f32 = -6.907_755;
+/// Log-probabilities are kept as whole multiples of this many nats.
+const LOGPROB_UNIT: f32 = -1e-4;
+
+/// Limits of a payload.
+#[derive(Debug, Clone, Copy)]
+pub struct PayloadOptions {
+    /// Most bytes of packed images; the rest are left out.
+    pub max_image_bytes: usize,
+}
+
+/// The episodes of a page, packed.
+#[derive(Debug, Default)]
+pub struct Payload {
+    /// What the list, the search and the filters need, of all shown episodes.
+    pub index: String,
+    /// Tokens and raw results, by chunk.
+    pub chunks: Vec<String>,
+    /// Images by chunk, as JSON.
+    pub images: Vec<String>,
+    /// Episodes held.
+    pub episodes: usize,
+    /// What is missing or damaged, in sentences, by run.
+    pub problems: Vec<Vec<String>>,
+}
+
+/// A chunk's entry for one episode.
+#[derive(Serialize)]
+struct Detail<'a> {
+    id: &'a str,
+    candidates: &'a [String],
+    tokens: &'a [u32],
+    /// Start and length of each stretch of sampled tokens.
+    sampled: Vec<usize>,
+    /// Of the sampled tokens, in units of −10⁻⁴ nats; `null` where it is no number.
+    logprobs: Vec<Option<u32>>,
+    turns: Vec<(usize, usize, &'a str)>,
+    calls: Vec<DetailCall<'a>>,
+    calls_allowed: usize,
+    components: &'a [(String, f64)],
+    abstained: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct DetailCall<'a> {
+    tool: &'a str,
+    argument: &'a str,
+    result: &'a str,
+    ok: bool,
+    ms: f64,
+    shared: bool,
+}
+
+/// The index's entry for one episode, strings by themselves.
+struct Row {
+    place: Place,
+    sample: String,
+    class: String,
+    question: String,
+    truth: String,
+    answer: String,
+    tools: String,
+    ending: String,
+    reward: Option<f64>,
+    accuracy: Option<f64>,
+    advantage: Option<f64>,
+    flags: u32,
+    tool_ms: f64,
+    least_logprob: Option<f32>,
+    turns: Vec<String>,
+    images: Vec<String>,
+}
+
+/// The index as the page reads it: one array a column; texts by number.
+#[derive(Default, Serialize)]
+struct Index {
+    strings: Vec<String>,
+    /// By run, the text of the tokens that its shown episodes hold.
+    pieces: Vec<BTreeMap<u32, String>>,
+    images: usize,
+    image_chunk: usize,
+    run: Vec<usize>,
+    source: Vec<u32>,
+    step: Vec<Option<usize>>,
+    group: Vec<usize>,
+    rollout: Vec<usize>,
+    sample: Vec<u32>,
+    class: Vec<u32>,
+    question: Vec<u32>,
+    truth: Vec<u32>,
+    answer: Vec<u32>,
+    tools: Vec<u32>,
+    ending: Vec<u32>,
+    reward: Vec<Option<f64>>,
+    accuracy: Vec<Option<f64>>,
+    advantage: Vec<Option<f64>>,
+    flags: Vec<u32>,
+    tool_ms: Vec<f64>,
+    least_logprob: Vec<Option<f64>>,
+    turns: Vec<Vec<u32>>,
+    image: Vec<Vec<usize>>,
+    chunk: Vec<usize>,
+    at: Vec<usize>,
+}
+
+/// One chunk, made on some core.
+struct Made {
+    packed: String,
+    rows: Vec<Row>,
+    tokens: BTreeSet<u32>,
+    problems: Vec<String>,
+}
+
+impl Payload {
+    /// Reads the chosen episodes of each run in full and packs them.
+    ///
+    /// # Errors
+    /// When compressing fails. Episodes that cannot be read are named in `problems`.
+    pub fn pack(runs: &[(&Run, &Scan, &Selection)], options: &PayloadOptions) -> Result<Self> {
+        let mut payload = Self::default();
+        let mut index = Index { image_chunk: IMAGE_CHUNK, ..Index::default() };
+        let mut strings = Strings::default();
+        let mut image_numbers: HashMap<String, usize> = HashMap::new();
+        let mut digests: Vec<String> = Vec::new();
+        for (number, (run, scan, selection)) in runs.iter().enumerate() {
+            let mut problems = Vec::new();
+            let plan = plan(&scan.lines, &selection.lines);
+            let mut tokens = BTreeSet::new();
+            for made in in_parallel(plan.len(), |at| make(scan, &plan[at])) {
+                let made = made?;
+                let chunk = payload.chunks.len();
+                payload.chunks.push(made.packed);
+                tokens.extend(made.tokens);
+                problems.extend(made.problems);
+                for (at, row) in made.rows.into_iter().enumerate() {
+                    let images = row.images.iter().map(|digest| {
+                        *image_numbers.entry(digest.clone()).or_insert_with(|| {
+                            digests.push(digest.clone());
+                            digests.len() - 1
+                        })
+                    });
+                    index.image.push(images.collect());
+                    index.chunk.push(chunk);
+                    index.at.push(at);
+                    index.run.push(number);
+                    index.add(row, &mut strings);
+                }
+            }
+            index.pieces.push(pieces(run, &tokens, &mut problems));
+            payload.problems.push(problems);
+        }
+        payload.episodes = index.run.len();
+        index.images = digests.len();
+        payload.add_images(runs, &digests, options)?;
+        index.strings = strings.into_texts();
+        payload.index = packed(&index)?;
+        Ok(payload)
+    }
+
+    fn add_images(&mut self, runs: &[(&Run, &Scan, &Selection)], digests: &[String], options: &PayloadOptions) -> Result<()> {
+        let dirs: Vec<PathBuf> = runs.iter().map(|(run, ..)| run.path.join("episodes").join("images")).collect();
+        let (mut missing, mut too_many, mut damaged) = (0, 0, Vec::new());
+        let mut room = options.max_image_bytes;
+        let mut shown: Vec<Option<Picture>> = Vec::with_capacity(digests.len());
+        for loaded in images::load(&dirs, digests) {
+            shown.push(match loaded {
+                Loaded::Shown(picture) if picture.2.len() <= room => {
+                    room -= picture.2.len();
+                    Some(picture)
+                }
+                Loaded::Shown(_) => {
+                    too_many += 1;
+                    None
+                }
+                Loaded::Missing => {
+                    missing += 1;
+                    None
+                }
+                Loaded::Damaged(reason) => {
+                    damaged.push(reason);
+                    None
+                }
+            });
+        }
+        for chunk in shown.chunks(IMAGE_CHUNK) {
+            self.images.push(serde_json::to_string(chunk)?);
+        }
+        let Some(problems) = self.problems.last_mut() else { return Ok(()) };
+        if missing > 0 {
+            problems.push(format!("{missing} of {} images are not in episodes/images.", digests.len()));
+        }
+        if let Some(first) = damaged.first() {
+            problems.push(format!("{} image(s) cannot be decoded; the first is {first}.", damaged.len()));
+        }
+        if too_many > 0 {
+            problems.push(format!("{too_many} of {} images are left out to keep the page small.", digests.len()));
+        }
+        Ok(())
+    }
+
+    /// Bytes that the payload adds to a page.
+    pub fn bytes(&self) -> usize {
+        self.index.len() + self.chunks.iter().chain(&self.images).map(String::len).sum::<usize>()
+    }
+
+    /// Bytes without the images.
+    pub fn episode_bytes(&self) -> usize {
+        self.index.len() + self.chunks.iter().map(String::len).sum::<usize>()
+    }
+}
+
+impl Index {
+    fn add(&mut self, row: Row, strings: &mut Strings) {
+        self.source.push(strings.number(&row.place.label));
+        self.step.push(row.place.step);
+        self.group.push(row.place.group);
+        self.rollout.push(row.place.rollout);
+        self.sample.push(strings.number(&row.sample));
+        self.class.push(strings.number(&row.class));
+        self.question.push(strings.number(&row.question));
+        self.truth.push(strings.number(&row.truth));
+        self.answer.push(strings.number(&row.answer));
+        self.tools.push(strings.number(&row.tools));
+        self.ending.push(strings.number(&row.ending));
+        self.reward.push(row.reward.map(|reward| rounded(reward, 1e6)));
+        self.accuracy.push(row.accuracy.map(|accuracy| rounded(accuracy, 1e4)));
+        self.advantage.push(row.advantage.map(|advantage| rounded(advantage, 1e4)));
+        self.flags.push(row.flags);
+        self.tool_ms.push(rounded(row.tool_ms, 1e2));
+        self.least_logprob.push(row.least_logprob.map(|logprob| rounded(f64::from(logprob), 1e3)));
+        self.turns.push(row.turns.iter().map(|turn| strings.number(turn)).collect());
+    }
+}
+
+fn rounded(value: f64, parts: f64) -> f64 {
+    (value * parts).round() / parts
+}
+
+/// Cuts the chosen lines into chunks of whole groups.
+fn plan(lines: &[Line], chosen: &[usize]) -> Vec<Vec<usize>> {
+    let mut chunks: Vec<Vec<usize>> = Vec::new();
+    let bundle =
+        |at: usize| (lines[at].step, lines[at].step.map(|_| lines[at].group), lines[at].step.is_none().then_some(&lines[at].sample));
+    for at in chosen {
+        match chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK || chunk.last().is_some_and(|last| bundle(*last) == bundle(*at)) => chunk.push(*at),
+            _ => chunks.push(vec![*at]),
+        }
+    }
+    chunks
+}
+
+/// Reads one chunk's episodes and packs them.
+fn make(scan: &Scan, chunk: &[usize]) -> Result<Made> {
+    let mut problems = Vec::new();
+    let mut read: Vec<(usize, Full)> = Vec::with_capacity(chunk.len());
+    let mut open: HashMap<u32, File> = HashMap::new();
+    for at in chunk {
+        let line = &scan.lines[*at];
+        let path = &scan.files[line.file as usize];
+        match episode(&mut open, path, line) {
+            Ok(episode) => read.push((*at, episode)),
+            Err(reason) => problems.push(format!("An episode of {} cannot be shown: {reason}.", file_name(path))),
+        }
+    }
+    let advantages = advantages(scan, &read);
+    let mut tokens = BTreeSet::new();
+    let mut rows = Vec::with_capacity(read.len());
+    for ((at, episode), advantage) in read.iter().zip(advantages) {
+        tokens.extend(&episode.tokens);
+        rows.push(row(scan, *at, episode, advantage));
+    }
+    let details: Vec<Detail> = read.iter().map(|(_, episode)| detail(episode)).collect();
+    Ok(Made { packed: packed(&details)?, rows, tokens, problems })
+}
+
+fn episode(open: &mut HashMap<u32, File>, path: &Path, line: &Line) -> std::result::Result<Full, String> {
+    if let std::collections::hash_map::Entry::Vacant(vacant) = open.entry(line.file) {
+        vacant.insert(File::open(path).map_err(|error| error.to_string())?);
+    }
+    let file = open.get_mut(&line.file).ok_or("the file is gone")?;
+    let mut bytes = vec![0; line.len as usize];
+    file.seek(SeekFrom::Start(line.offset)).and_then(|_| file.read_exact(&mut bytes)).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The advantage of each training episode within its group, as GRPO's learner standardises it: (r − mean) / (std + 1e-6) with the
+/// unbiased deviation, zero where all rewards are equal.
+fn advantages(scan: &Scan, episodes: &[(usize, Full)]) -> Vec<Option<f64>> {
+    let group_of = |at: usize| scan.lines[at].step.map(|step| (step, scan.lines[at].group));
+    let reward = |episode: &Full| episode.reward.as_ref().and_then(Reward::scored).map(|scored| scored.total);
+    let mut groups: HashMap<(usize, usize), Vec<f64>> = HashMap::new();
+    for (at, episode) in episodes {
+        if let (Some(group), Some(reward)) = (group_of(*at), reward(episode)) {
+            groups.entry(group).or_default().push(reward);
+        }
+    }
+    let advantage = |at: usize, episode: &Full| {
+        let rewards = groups.get(&group_of(at)?)?;
+        let reward = reward(episode)?;
+        if rewards.len() < 2 || rewards.windows(2).all(|pair| pair[0] == pair[1]) {
+            return Some(0.0);
+        }
+        let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
+        let variance = rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / (rewards.len() - 1) as f64;
+        Some((reward - mean) / (variance.sqrt() + 1e-6))
+    };
+    episodes.iter().map(|(at, episode)| advantage(*at, episode)).collect()
+}
+
+fn row(scan: &Scan, at: usize, episode: &Full, advantage: Option<f64>) -> Row {
+    let line = &scan.lines[at];
+    let path = &scan.files[line.file as usize];
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let scored = episode.reward.as_ref().and_then(Reward::scored);
+    let mut tools: Vec<&str> = episode.calls.iter().map(|call| call.tool.as_str()).collect();
+    tools.sort_unstable();
+    tools.dedup();
+    let least_logprob = episode.logprobs.iter().flatten().copied().min_by(f32::total_cmp);
+    let unlikely = least_logprob.is_some_and(|least| least < UNLIKELY);
+    Row {
+        place: Place::of(&episode.id, &stem),
+        sample: episode.sample.clone(),
+        class: episode.category.clone().unwrap_or_default(),
+        question: episode.question.clone(),
+        truth: episode.ground_truth.clone(),
+        answer: answer(episode).unwrap_or_default().to_owned(),
+        tools: tools.join(" + "),
+        ending: episode.ending.clone(),
+        reward: scored.map(|scored| scored.total),
+        accuracy: scored.map(|scored| scored.accuracy()),
+        advantage,
+        flags: line.flags | if unlikely { Flag::Unlikely.bit() } else { 0 },
+        tool_ms: episode.calls.iter().map(|call| call.elapsed_ms).sum(),
+        least_logprob,
+        turns: episode.turns.iter().map(|turn| turn.text.chars().take(SEARCHED).collect()).collect(),
+        images: episode.image_digests.clone(),
+    }
+}
+
+/// Text of the last `<answer>` of the last turn.
+fn answer(episode: &Full) -> Option<&str> {
+    let (_, after) = episode.turns.last()?.text.rsplit_once("<answer>")?;
+    Some(after.split_once("</answer>")?.0.trim())
+}
+
+fn detail(episode: &Full) -> Detail<'_> {
+    let mut sampled = Vec::new();
+    let mut at = 0;
+    for stretch in episode.mask.chunk_by(|a, b| a == b) {
+        if stretch[0] {
+            sampled.extend([at, stretch.len()]);
+        }
+        at += stretch.len();
+    }
+    let unit = |logprob: &Option<f32>| logprob.filter(|l| l.is_finite()).map(|l| (l / LOGPROB_UNIT).round().max(0.0) as u32);
+    Detail {
+        id: &episode.id,
+        candidates: &episode.candidate_answers,
+        tokens: &episode.tokens,
+        sampled,
+        logprobs: episode.logprobs.iter().map(unit).collect(),
+        turns: episode.turns.iter().map(|turn| (turn.start, turn.end, turn.text.as_str())).collect(),
+        calls: episode
+            .calls
+            .iter()
+            .map(|call| DetailCall {
+                tool: &call.tool,
+                argument: &call.argument,
+                result: &call.result,
+                ok: call.ok,
+                ms: rounded(call.elapsed_ms, 1e3),
+                shared: call.shared,
+            })
+            .collect(),
+        calls_allowed: episode.calls_allowed,
+        components: episode.reward.as_ref().and_then(Reward::scored).map_or(&[], |scored| &scored.components),
+        abstained: match &episode.reward {
+            Some(Reward::Abstained { abstained }) => Some(abstained),
+            _ => None,
+        },
+    }
+}
+
+/// The text of the tokens in use; empty where no checkpoint holds a readable tokenizer.
+fn pieces(run: &Run, tokens: &BTreeSet<u32>, problems: &mut Vec<String>) -> BTreeMap<u32, String> {
+    if tokens.is_empty() {
+        return BTreeMap::new();
+    }
+    let mut reason = "it has no checkpoint".to_owned();
+    for checkpoint in run.checkpoints.iter().rev() {
+        match Pieces::read(&checkpoint.path.join("tokenizer.json")) {
+            Ok(pieces) => {
+                return tokens.iter().filter_map(|id| Some((*id, pieces.get(*id)?.to_owned()))).collect();
+            }
+            Err(error) => reason = error,
+        }
+    }
+    problems.push(format!("The tokens are shown by number, since the tokenizer of the run cannot be read: {reason}."));
+    BTreeMap::new()
+}

@@ -1,0 +1,212 @@
+//! Every episode of a run read once: counted, flagged, and its place remembered.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::record::{Light, Place, Reward};
+use super::tally::Tally;
+
+/// Damaged lines that are told one by one.
+const MOST_TOLD: usize = 5;
+
+/// What is worth a look in an episode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Flag {
+    /// It did not end in an answer.
+    Unfinished,
+    /// A tool call failed.
+    ToolFailed,
+    /// The reward abstained, or there is none.
+    Unscored,
+    /// The reward's components disagree: correct, but its format is not.
+    Disagreement,
+    /// A sampled token was less likely than 1 in 1,000.
+    Unlikely,
+    /// It searched for what the base model knows.
+    NeedlessSearch,
+    /// It did not make a search that its class requires.
+    MissingSearch,
+    /// It is kept because it broke an invariant.
+    Violation,
+}
+
+impl Flag {
+    /// The flag's bit in a set of flags.
+    pub fn bit(self) -> u32 {
+        1 << self as u8
+    }
+
+    /// The flags that are faults of the machinery rather than choices of the policy.
+    pub const FAULTS: u32 = 1 | (1 << 1) | (1 << 2) | (1 << 3) | (1 << 7);
+}
+
+/// One episode's place.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Index into [`Scan::files`].
+    pub file: u32,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u32,
+    /// The step, of a training episode.
+    pub step: Option<usize>,
+    /// The group within step or evaluation.
+    pub group: usize,
+    /// Sample id: what an evaluation asks under several workflows has the same.
+    pub sample: String,
+    /// Set of [`Flag`]s that can be told without the tokens.
+    pub flags: u32,
+}
+
+/// All episodes of a run.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// The files, in the order of their names.
+    pub files: Vec<PathBuf>,
+    /// The episodes, in file order.
+    pub lines: Vec<Line>,
+    /// What they did.
+    pub tally: Tally,
+    /// What is missing or damaged, in sentences.
+    pub problems: Vec<String>,
+}
+
+#[derive(Default)]
+struct FileScan {
+    lines: Vec<Line>,
+    tally: Tally,
+    damaged: Vec<String>,
+}
+
+impl Scan {
+    /// Reads `RUN/episodes/*.jsonl` on all cores. What cannot be read is named in `problems`.
+    pub fn read(run: &Path) -> Self {
+        let dir = run.join("episodes");
+        let mut scan = Self::default();
+        match fs::read_dir(&dir) {
+            Ok(entries) => {
+                let paths = entries.flatten().map(|entry| entry.path());
+                scan.files = paths.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")).collect();
+                scan.files.sort();
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                scan.problems.push("There is no folder of episodes: there is nothing to view or to count.".into());
+            }
+            Err(error) => scan.problems.push(format!("The folder of episodes cannot be read: {error}.")),
+        }
+        let results = in_parallel(scan.files.len(), |index| scan_file(index, &scan.files[index]));
+        let mut damaged = Vec::new();
+        for file in results {
+            scan.lines.extend(file.lines);
+            scan.tally.merge(file.tally);
+            damaged.extend(file.damaged);
+        }
+        let more = damaged.len().saturating_sub(MOST_TOLD);
+        scan.problems.extend(damaged.into_iter().take(MOST_TOLD));
+        if more > 0 {
+            scan.problems.push(format!("{more} more damaged lines of episodes are left out."));
+        }
+        scan
+    }
+}
+
+/// Runs `work(0..n)` on all cores; the results in order.
+pub(super) fn in_parallel<T: Send>(n: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, T)>> = Mutex::new(Vec::with_capacity(n));
+    let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get()).min(n);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= n {
+                        break;
+                    }
+                    let result = work(index);
+                    done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((index, result));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+fn scan_file(index: usize, path: &Path) -> FileScan {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut found = FileScan::default();
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            found.damaged.push(format!("episodes/{name} cannot be read: {error}."));
+            return found;
+        }
+    };
+    let mut offset = 0;
+    for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let start = offset;
+        offset += line.len() as u64;
+        let Some(whole) = line.strip_suffix(b"\n") else {
+            found.damaged.push(format!("episodes/{name} line {} was not written to its end and is left out.", number + 1));
+            break;
+        };
+        if whole.trim_ascii().is_empty() {
+            continue;
+        }
+        let episode: Light = match serde_json::from_slice(whole) {
+            Ok(episode) => episode,
+            Err(error) => {
+                found.damaged.push(format!("episodes/{name} line {} is damaged and left out: {error}.", number + 1));
+                continue;
+            }
+        };
+        let place = Place::of(&episode.id, &stem);
+        found.tally.add(&episode, &place);
+        let violation = if stem == "violation" { Flag::Violation.bit() } else { 0 };
+        found.lines.push(Line {
+            file: index as u32,
+            offset: start,
+            len: whole.len() as u32,
+            step: place.step,
+            group: place.group,
+            sample: episode.sample.to_string(),
+            flags: flags(&episode) | violation,
+        });
+    }
+    found
+}
+
+/// The flags that can be told without tokens.
+fn flags(episode: &Light) -> u32 {
+    let mut flags = 0;
+    let mut raise = |flag: Flag, raised: bool| {
+        if raised {
+            flags |= flag.bit();
+        }
+    };
+    raise(Flag::Unfinished, episode.ending != "answered");
+    raise(Flag::ToolFailed, episode.calls.iter().any(|call| !call.ok));
+    let scored = episode.reward.as_ref().and_then(Reward::scored);
+    raise(Flag::Unscored, scored.is_none());
+    if let Some(scored) = scored {
+        raise(Flag::Disagreement, scored.correct() && scored.component("format").is_some_and(|format| format < 0.5));
+    }
+    let calls_of = |kind: &str| episode.calls.iter().any(|call| call.tool.contains(kind));
+    // Where no call is allowed or searches are forced, the policy chose nothing.
+    let on_demand = !episode.id.contains("/rag/") && !episode.id.contains("/direct/");
+    match episode.category.as_deref() {
+        Some("search_free") => raise(Flag::NeedlessSearch, on_demand && !episode.calls.is_empty()),
+        Some("image_required") => raise(Flag::MissingSearch, on_demand && !calls_of("image")),
+        Some("text_required") => raise(Flag::MissingSearch, on_demand && !calls_of("text")),
+        Some("both_required") => raise(Flag::MissingSearch, on_demand && !(calls_of("image") && calls_of("text"))),
+        _ => {}
+    }
+    flags
+}
