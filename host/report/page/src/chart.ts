@@ -123,7 +123,7 @@ export class Chart {
       const rows = steps.flatMap((step, at) => (at % every === 0 || at === steps.length - 1 ? [[step, at] as const] : []));
       const cell = (value: number | null | undefined): string => (value === null || value === undefined ? '–' : format(value));
       const columns = lines.map((_, at) => this.shown(at));
-      details.append(h('div', { class: 'scroll', role: 'region', tabindex: 0, 'aria-label': `Figures of ${title}` },
+      details.append(h('div', { class: 'scroll', role: 'group', tabindex: 0, 'aria-label': `Figures of ${title}` },
         h('table', {},
           h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'step'), lines.map((line) => h('th', { scope: 'col' }, line.label)))),
           h('tbody', {}, rows.map(([step, at]) => h('tr', {}, h('th', { scope: 'row' }, count(step)), columns.map((values) => h('td', {}, cell(values[at])))))))));
@@ -170,7 +170,7 @@ export class Chart {
     const axis: uPlot.Axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { show: false }, font: '11px system-ui, sans-serif' };
     const format = this.options.format;
     this.chart = new uPlot({
-      width: this.plot.clientWidth || 320, height: HEIGHT, series, bands, padding: [8, 8, 0, 0],
+      width: this.plot.clientWidth || 320, height: HEIGHT, series, bands, padding: [8, 16, 0, 0],
       scales: { x: { time: false }, y: { range: (_, low, high) => extent(low, high, range) } },
       axes: [{ ...axis, size: 26, space: 70 }, { ...axis, size: 48, space: 34, values: (_, splits) => splits.map((value) => format(value)) }],
       legend: { show: false },

@@ -44,7 +44,7 @@ export function section(id: string, title: string, lead: string | null, ...child
 
 /** A table in a box that scrolls by itself on narrow screens, and can be scrolled by keyboard. */
 export function scrollable(label: string, table: HTMLTableElement): HTMLElement {
-  return h('div', { class: 'scroll', role: 'region', 'aria-label': label, tabindex: 0 }, table);
+  return h('div', { class: 'scroll', role: 'group', 'aria-label': label, tabindex: 0 }, table);
 }
 
 /** A drop-down with its label. */

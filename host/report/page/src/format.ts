@@ -3,6 +3,7 @@
 import type { Estimate } from './types';
 
 const DASH = '–';
+const SUPERSCRIPTS = '⁰¹²³⁴⁵⁶⁷⁸⁹';
 const integer = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 
 export const count = (n: number): string => integer.format(n);
@@ -13,9 +14,15 @@ export function number(value: number | null | undefined): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return DASH;
   const size = Math.abs(value);
   if (size === 0) return '0';
-  if (size < 1e-3 || size >= 1e6) return value.toExponential(1).replace('e', '·10^').replace('^+', '^');
+  if (size < 1e-3 || size >= 1e6) return powerOfTen(value);
   if (size >= 100) return integer.format(value);
   return value.toFixed(size >= 10 ? 1 : size >= 0.1 ? 2 : 3);
+}
+
+function powerOfTen(value: number): string {
+  const [digits, exponent] = value.toExponential(1).split('e');
+  const raised = [...String(Number(exponent))].map((digit) => (digit === '-' ? '⁻' : SUPERSCRIPTS[Number(digit)])).join('');
+  return `${digits}·10${raised}`.replace(/^-/, '−');
 }
 
 export const percent = (share: number | null | undefined, digits = 1): string =>
@@ -57,6 +64,15 @@ export const words = (name: string): string => (name === '' ? 'without a class' 
 const WORKFLOWS: Record<string, string> = { direct: 'direct', rag: 'RAG', on_demand: 'on-demand', 'on-demand': 'on-demand', on_demand_sampled: 'on-demand, sampled' };
 export const workflow = (name: string): string => WORKFLOWS[name] ?? words(name);
 export const split = (name: string): string => (name === 'test' ? 'test' : name === 'held_out' ? 'held out' : words(name));
+
+/** Orders evaluations so that base and trained policy stand beside each other: by split, then workflow. */
+export function evaluationOrder(label: string): string {
+  const [who, how] = label.split('/', 2);
+  const parts = /^(base|trained)-(.*)$/.exec(who ?? '');
+  if (parts === null) return `3${label}`;
+  const rank = Object.keys(WORKFLOWS).indexOf(how ?? '');
+  return [parts[2] === 'test' ? 1 : 2, parts[2], rank < 0 ? 9 : rank, how, parts[1]].join('/');
+}
 
 /** An evaluation's label, `base-test/on_demand`, in words. */
 export function evaluation(label: string): string {

@@ -77,7 +77,7 @@ export class List {
       h('span', { class: 'where' },
         h('span', { class: 'sr' }, ', '), this.manyRuns ? `run ${(index.run[episode] ?? 0) + 1} · ` : '', place(store, episode), ' · ', words(shortened(visible(store.text(index.class[episode])), 40)), ' · ',
         tools === '' ? 'no tool' : shortened(visible(tools), 60)),
-      flags === 0 ? h('span', {}) : h('span', { class: 'flags', title: store.flags(episode).map(([, text]) => text).join('; ') }, '⚑', h('span', { class: 'sr' }, `, ${store.flags(episode).map(([, text]) => text).join(', ')}`)));
+      flags === 0 ? h('span', {}) : h('span', { class: store.faulty(episode) ? 'flags bad' : 'flags', title: store.flags(episode).map(([, text]) => text).join('; ') }, '⚑', h('span', { class: 'sr' }, `, ${store.flags(episode).map(([, text]) => text).join(', ')}`)));
     row.style.top = `${at * ROW}px`;
     return row;
   }

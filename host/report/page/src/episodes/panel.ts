@@ -1,7 +1,7 @@
 // The viewer: filters, the list, and the open episode. Its state stands in the address, so that a link restores it.
 
 import { choice, h, section, select } from '../dom';
-import { count, evaluation, plural, words } from '../format';
+import { count, evaluation, evaluationOrder, plural, words } from '../format';
 import { visible } from '../text';
 import type { PageData } from '../types';
 import { conversation } from './conversation';
@@ -65,13 +65,15 @@ class Viewer {
       this.view = view;
       this.drawFilters();
       this.restore();
+      document.getElementById('episodes')?.scrollIntoView();
     });
   }
 
   /** Lists and opens what the view says. */
   private restore(): void {
-    this.open = this.keys.get(this.view.episode) ?? null;
     const episodes = listed(this.store, this.view);
+    // Nothing asked for: the first one listed shows what an episode is.
+    this.open = this.keys.get(this.view.episode) ?? (this.view.episode === '' ? episodes[0] ?? null : null);
     this.list.show(episodes, this.open);
     void this.draw();
   }
@@ -97,7 +99,7 @@ class Viewer {
     const { store, view } = this;
     const { index } = store;
     const unique = (column: number[]): string[] => [...new Set(column)].map((text) => store.text(text)).sort();
-    const sources = unique(index.source.filter((_, at) => index.step[at] === null));
+    const sources = unique(index.source.filter((_, at) => index.step[at] === null)).sort((a, b) => evaluationOrder(a).localeCompare(evaluationOrder(b)));
     const drop = (label: string, key: keyof View, options: [string, string][]): HTMLElement => select(label, options, view[key], (value) => this.filter({ [key]: value })).element;
     const field = (label: string, key: keyof View, type: string, attributes: Record<string, string> = {}): HTMLElement => {
       const input = h('input', { type, value: view[key], ...attributes });
@@ -110,11 +112,11 @@ class Viewer {
       field('Search', 'q', 'search', { placeholder: 'question, answer or words of a turn' }),
       this.data.runs.length < 2 ? '' : drop('Run', 'run', [['all', 'all runs'], ...this.data.runs.map((run, at): [string, string] => [String(at), `${at + 1}: ${visible(run.name)}`])]),
       drop('From', 'source', [['all', 'training and evaluations'], ['training', 'training'], ['evaluation', 'all evaluations'], ...names(sources, evaluation)]),
-      field('Steps from', 'from', 'number', { min: '0' }), field('to', 'to', 'number', { min: '0' }),
+      field('First step', 'from', 'number', { min: '0' }), field('Last step', 'to', 'number', { min: '0' }),
       drop('Class', 'class', [['all', 'all classes'], ...names(unique(index.class), words)]),
       drop('Tools', 'tools', [['all', 'any or none'], ['none', 'none'], ...names(unique(index.tools).filter((name) => name !== ''), (name) => name)]),
       drop('Outcome', 'outcome', [['all', 'right or wrong'], ['right', 'right'], ['wrong', 'wrong'], ['unscored', 'not scored']]),
-      field('Reward from', 'low', 'number', { step: 'any' }), field('to', 'high', 'number', { step: 'any' }),
+      field('Reward, least', 'low', 'number', { step: 'any' }), field('most', 'high', 'number', { step: 'any' }),
       drop('Worth a look', 'flag', [['all', 'with or without'], ['any', 'anything'], ...FLAGS]),
       drop('Order', 'sort', [['order', 'as recorded'], ['reward', 'lowest reward'], ['reward-down', 'highest reward'], ['advantage', 'largest advantage'], ['unlikely', 'least likely token'], ['slow', 'slowest tools']]),
       h('button', { type: 'button', click: () => { this.view = { ...INITIAL, episode: view.episode }; this.filter({}); this.drawFilters(); } }, 'Clear'));

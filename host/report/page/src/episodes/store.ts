@@ -14,6 +14,9 @@ export const FLAGS: [name: string, text: string][] = [
   ['violation', 'broke an invariant'],
 ];
 
+/** Flags that are faults of the machinery; the others are choices of the policy. */
+const FAULTS = 0b1000_1111;
+
 export type Outcome = 'right' | 'wrong' | 'unscored';
 
 export class Store {
@@ -47,6 +50,10 @@ export class Store {
 
   flags(at: number): [string, string][] {
     return FLAGS.filter((_, bit) => ((this.index.flags[at] ?? 0) >> bit) & 1);
+  }
+
+  faulty(at: number): boolean {
+    return ((this.index.flags[at] ?? 0) & FAULTS) !== 0;
   }
 
   /** Question, answers and turns in lower case, for the search. */

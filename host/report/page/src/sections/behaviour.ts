@@ -2,7 +2,7 @@
 
 import { Chart, type Line } from '../chart';
 import { h, scrollable, section, select } from '../dom';
-import { count, evaluation, percent, words } from '../format';
+import { count, evaluation, evaluationOrder, percent, words } from '../format';
 import { runColour } from '../runs';
 import { visible } from '../text';
 import type { Cell, PageData, Run } from '../types';
@@ -77,7 +77,8 @@ function content(run: Run, name: string | null, charts: Chart[]): HTMLElement[] 
 
 function table(run: Run, wanted: number | null): HTMLElement {
   const { behaviours, evaluations } = run.counted;
-  const rows = evaluations.map(({ label, cells }) => ({ label, ...sums(cells, wanted, behaviours.length) })).filter((row) => row.total > 0);
+  const rows = evaluations.map(({ label, cells }) => ({ label, ...sums(cells, wanted, behaviours.length) })).filter((row) => row.total > 0)
+    .sort((a, b) => evaluationOrder(a.label).localeCompare(evaluationOrder(b.label)));
   return scrollable('Behaviour in evaluations', h('table', {},
     h('caption', {}, 'In evaluations: share of the questions, and of those the share right'),
     h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'evaluation'), behaviours.map((tools) => h('th', { scope: 'col' }, behaviourName(tools))),

@@ -32,7 +32,7 @@ function sentences(run: Run): string[] {
   const [ragAccuracy, ragSearches] = [estimate(rag, 'accuracy'), estimate(rag, 'searches_per_question')];
   if (accuracy[0] && accuracy[1]) {
     const n = questions(after ?? null);
-    told.push(`Asked ${n === null ? 'the questions' : plural(n, 'question')} of ${split(at)} and left to decide when to search, the policy answered ` +
+    told.push(`Asked ${n === null ? 'the questions' : plural(n, 'question')} of the split ${split(at)} and left to decide when to search, the policy answered ` +
       `${percent(accuracy[0].value)} correctly before training and ${percent(accuracy[1].value)} after it (${points(accuracy[1].value - accuracy[0].value)} points).`);
   }
   if (accuracy[1] && ragAccuracy && searches && ragSearches && ragSearches.value > 0) {
@@ -47,7 +47,7 @@ function sentences(run: Run): string[] {
     told.push(`It searched by image for ${percent(must.value, 0)} of the questions that require it and for ${percent(need.value, 0)} of those that need no search.`);
   }
   if (accuracy[0] && !accuracy[1]) {
-    told.push(`The base policy, left to decide when to search, answered ${percent(accuracy[0].value)} of ${split(at)} correctly. There is no figure yet for the trained policy.`);
+    told.push(`The base policy, left to decide when to search, answered ${percent(accuracy[0].value)} of the split ${split(at)} correctly. There is no figure yet for the trained policy.`);
   }
   const rewards = run.columns['reward'];
   if (rewards !== undefined && rewards.length > 1) {
@@ -56,7 +56,7 @@ function sentences(run: Run): string[] {
   }
   const failed = run.counted.tools.reduce((n, tool) => n + tool.failures, 0);
   const calls = run.counted.tools.reduce((n, tool) => n + tool.calls - tool.shared, 0);
-  if (calls > 0) told.push(`${count(calls)} tool calls were made; ${failed === 0 ? 'none' : count(failed)} failed.`);
+  if (calls > 0) told.push(`Tools were run ${count(calls)} times; ${failed === 0 ? 'none' : count(failed)} failed.`);
   return told.length > 0 ? told : ['There are no figures to sum up yet.'];
 }
 
