@@ -49,6 +49,11 @@ fn every_command_explains_itself() {
         &["train"][..],
         &["eval"],
         &["score"],
+        &["report"],
+        &["run", "list"],
+        &["run", "show"],
+        &["run", "diff"],
+        &["run", "prune"],
         &["model", "init"],
         &["model", "inspect"],
         &["model", "logits"],
@@ -77,7 +82,7 @@ fn the_real_sample_of_fvqa_reads() {
 
 #[test]
 fn the_readme_links_to_files_that_exist() {
-    for file in ["README.md", "docs/reproduction.md"] {
+    for file in ["README.md", "docs/reproduction.md", "docs/report.md"] {
         let path = common::root().join(file);
         let text = fs::read_to_string(&path).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.starts_with("http")) {

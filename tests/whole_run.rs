@@ -74,6 +74,17 @@ fn a_run_ends_in_a_summary_and_a_killed_run_resumes_to_the_same_one() {
     let weights = |run: &Path| fs::read(run.join("checkpoints/step-000006/model.safetensors")).unwrap();
     assert!(weights(&broken) == weights(&whole), "the same weights, bit for bit");
 
+    // The page of each run tells the same figures, and every recorded episode is counted.
+    for run in [&whole, &broken] {
+        let page = fs::read_to_string(run.join("report.html")).unwrap();
+        let data = page.split_once("id=\"report-data\">").unwrap().1.split_once("</script>").unwrap().0;
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!(data["runs"][0]["state"], "finished");
+        assert_eq!(data["runs"][0]["summary"]["trained"], expected["trained"]);
+        assert_eq!(data["runs"][0]["problems"], serde_json::json!([]));
+        assert!(data["runs"][0]["selection"]["episodes"].as_u64() > Some(100), "{}", data["runs"][0]["selection"]);
+    }
+
     another_reward_judges_the_same_run(&mmhost, &whole);
 }
 

@@ -46,7 +46,7 @@ fn runs_in(folder: &Path) -> Outcome<Vec<Run>> {
 
 fn prune(named: &[PathBuf], folder: &Path, yes: bool) -> Outcome<()> {
     let runs = if named.is_empty() {
-        runs_in(folder)?.into_iter().filter(|run| matches!(run.state, State::Stopped | State::Empty)).collect()
+        runs_in(folder)?.into_iter().filter(|run| run.state != State::Finished).collect()
     } else {
         named.iter().map(|path| Run::open(path).map_err(blame)).collect::<Outcome<Vec<_>>>()?
     };

@@ -116,7 +116,7 @@ class Viewer {
       drop('Class', 'class', [['all', 'all classes'], ...names(unique(index.class), words)]),
       drop('Tools', 'tools', [['all', 'any or none'], ['none', 'none'], ...names(unique(index.tools).filter((name) => name !== ''), (name) => name)]),
       drop('Outcome', 'outcome', [['all', 'right or wrong'], ['right', 'right'], ['wrong', 'wrong'], ['unscored', 'not scored']]),
-      field('Reward, least', 'low', 'number', { step: 'any' }), field('most', 'high', 'number', { step: 'any' }),
+      field('Lowest reward', 'low', 'number', { step: 'any' }), field('Highest reward', 'high', 'number', { step: 'any' }),
       drop('Worth a look', 'flag', [['all', 'with or without'], ['any', 'anything'], ...FLAGS]),
       drop('Order', 'sort', [['order', 'as recorded'], ['reward', 'lowest reward'], ['reward-down', 'highest reward'], ['advantage', 'largest advantage'], ['unlikely', 'least likely token'], ['slow', 'slowest tools']]),
       h('button', { type: 'button', click: () => { this.view = { ...INITIAL, episode: view.episode }; this.filter({}); this.drawFilters(); } }, 'Clear'));

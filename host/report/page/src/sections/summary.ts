@@ -37,7 +37,7 @@ function sentences(run: Run): string[] {
   }
   if (accuracy[1] && ragAccuracy && searches && ragSearches && ragSearches.value > 0) {
     const saved = 1 - searches.value / ragSearches.value;
-    told.push(`It made ${searches.value.toFixed(2)} searches a question, ${Math.abs(100 * saved).toFixed(0)}\u202f% ${saved >= 0 ? 'fewer' : 'more'} than with both searches forced (RAG), ` +
+    told.push(`It made ${searches.value.toFixed(2)} searches a question, ${Math.abs(saved) < 0.005 ? 'as many as' : `${Math.abs(100 * saved).toFixed(0)}\u202f% ${saved >= 0 ? 'fewer' : 'more'} than`} with both searches forced (RAG), ` +
       `which answers ${percent(ragAccuracy.value)} correctly.`);
   }
   const choosy = selectivity(trained, at);
