@@ -6,6 +6,8 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 const check = process.argv.includes('--check');
 const here = (path) => new URL(path, import.meta.url);
 
+// The chart library's licence goes where its code goes.
+const licence = (await readFile(here('node_modules/uplot/LICENSE'), 'utf8')).trim();
 const built = await build({
   entryPoints: { page: 'src/main.ts', style: 'src/style.css' },
   absWorkingDir: here('.').pathname.replace(/\/$/, ''),
@@ -13,7 +15,7 @@ const built = await build({
   minify: true,
   format: 'iife',
   target: ['chrome109', 'firefox115', 'safari16.4'],
-  legalComments: 'inline',
+  banner: { js: `/*! uPlot: ${licence} */` },
   charset: 'ascii',
   outdir: 'dist',
   write: false,

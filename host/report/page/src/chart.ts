@@ -156,7 +156,8 @@ export class Chart {
         series.push({ stroke: 'transparent', points: { show: false } }, { stroke: 'transparent', points: { show: false } });
         data.push(smoothed(line.band.high, smoothing), smoothed(line.band.low, smoothing));
         bands.push({ series: [data.length - 2, data.length - 1], fill: translucent(stroke, 0.18) });
-      } else if (smoothing > 0 && this.options.stacked !== true) {
+      } else if (smoothing > 0 && lines.length <= 2 && this.options.stacked !== true) {
+        // Single steps behind their mean; with more lines they would only hide each other.
         series.push({ stroke: translucent(stroke, 0.22), width: 1, points: { show: false } });
         data.push(line.values);
       }

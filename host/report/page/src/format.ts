@@ -15,8 +15,8 @@ export function number(value: number | null | undefined): string {
   const size = Math.abs(value);
   if (size === 0) return '0';
   if (size < 1e-3 || size >= 1e6) return powerOfTen(value);
-  if (size >= 100) return integer.format(value);
-  return value.toFixed(size >= 10 ? 1 : size >= 0.1 ? 2 : 3);
+  if (size >= 100) return integer.format(value).replace('-', '−');
+  return signed(value, size >= 10 ? 1 : size >= 0.1 ? 2 : 3);
 }
 
 function powerOfTen(value: number): string {

@@ -11,14 +11,13 @@ import { chromium } from 'playwright-core';
 
 const root = fileURLToPath(new URL('../../../../', import.meta.url));
 const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target');
-export const PROGRAM = process.env.MMHOST_BIN ?? join(target, 'release', 'mmhost');
+const PROGRAM = process.env.MMHOST_BIN ?? join(target, 'release', 'mmhost');
 const BROWSERS = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const browserPath = BROWSERS.find((path) => path !== undefined && path !== '' && existsSync(path));
 
 /** Why the tests cannot run here; false where they can. */
 export const skip = browserPath === undefined ? 'no Chromium here: apt-get install chromium, or set CHROMIUM to its path' : false;
 if (skip !== false && process.env.REQUIRE_BROWSER === '1') throw new Error(skip);
-if (!existsSync(PROGRAM)) throw new Error(`${PROGRAM} is not built; run \`cargo build --release\` first, or set MMHOST_BIN`);
 
 /** A scratch folder; `done` removes it. */
 export function scratch() {
@@ -28,6 +27,7 @@ export function scratch() {
 
 /** Makes the report of some runs; returns its path. */
 export function report(dir, runs, ...options) {
+  if (!existsSync(PROGRAM)) throw new Error(`${PROGRAM} is not built; run \`cargo build --release\` first, or set MMHOST_BIN`);
   const out = join(dir, `report-${Math.random().toString(36).slice(2)}.html`);
   execFileSync(PROGRAM, ['report', ...runs, '--out', out, ...options], { stdio: 'pipe' });
   return out;

@@ -15,7 +15,7 @@ const CURVES: Curve[] = [
   { column: 'accuracy', title: 'Accuracy', note: 'of rollouts, sampled', format: share, range: [0, 1] },
   { column: 'searches_per_question', title: 'Searches per question', range: [0, null] },
   { column: 'share_searching', title: 'Questions with a search', format: share, range: [0, 1] },
-  { column: 'format', title: 'Format', note: 'episodes in the protocol’s form', format: share },
+  { column: 'format', title: 'Format', note: 'episodes in the protocol’s form', format: (value) => percent(value, 1) },
   { column: 'kl', title: 'KL to the reference', note: 'nats per token' },
   { column: 'entropy', title: 'Entropy', note: 'nats per token' },
   { column: 'loss', title: 'Loss' },
