@@ -212,6 +212,10 @@ describe('the report in a browser', { skip }, () => {
     assert.ok(pdf.length > 50_000 && pdf.length < 5e6, `${pdf.length} bytes`);
     const blank = await page.locator('.chart .plot:not(:has(canvas))').count();
     assert.equal(blank, 0, 'charts without a drawing');
+    await page.emulateMedia({ media: 'print' });
+    await page.setViewportSize({ width: 760, height: 1000 });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(wide <= 760, `${wide} pixels wide on a sheet of 760`);
     await close();
     assert.deepEqual(faults, []);
   });

@@ -11,7 +11,7 @@ export function picture(store: Store, image: number, name: string): HTMLElement 
   const [width, height, data] = found;
   const type = data.startsWith('/9j/') ? 'jpeg' : data.startsWith('UklG') ? 'webp' : 'png';
   const size = `${count(width)} × ${count(height)} pixels`;
-  const shown = h('img', { alt: `${name}, ${size}`, title: `${name}, ${size}`, src: `data:image/${type};base64,${data}`, loading: 'lazy', decoding: 'async' });
+  const shown = h('img', { alt: `${name}, ${size}`, title: `${name}, ${size}`, src: `data:image/${type};base64,${data}` });
   // Small images are shown larger, with their pixels visible as such.
   const zoom = Math.max(1, Math.min(2, Math.floor(160 / Math.max(width, height, 1))));
   shown.style.width = `${Math.min(width * zoom, 240)}px`;
