@@ -162,6 +162,36 @@ fn episodes_of_other_versions_are_shown_as_far_as_they_go() {
 }
 
 #[test]
+fn images_are_shown_once_and_missing_or_damaged_ones_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    write_run(&run, 0, 0, "What?");
+    let images = run.join("episodes/images");
+    fs::create_dir(&images).unwrap();
+    let digests = ["aa", "bb", "cc", "../run.toml"];
+    image::RgbImage::from_fn(400, 300, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8])).save(images.join("aa.png")).unwrap();
+    fs::write(images.join("bb.png"), b"no image").unwrap();
+    let mut lines = String::new();
+    for rollout in 0..3 {
+        let mut episode = episode(&format!("step=1/group=0/rollout={rollout}"), "s", 1.0, "What?");
+        episode["image_digests"] = json!(digests);
+        lines.push_str(&format!("{episode}\n"));
+    }
+    fs::write(run.join("episodes/step-000001.jsonl"), lines).unwrap();
+    let report = report(&[run], &options()).unwrap();
+    let pictures: Value = serde_json::from_str(block(&report.html, "images-0")).unwrap();
+    assert_eq!(pictures.as_array().unwrap().len(), 4, "three episodes share them");
+    assert_eq!((&pictures[0][0], &pictures[0][1]), (&json!(400), &json!(300)));
+    let shown = base64::engine::general_purpose::STANDARD.decode(pictures[0][2].as_str().unwrap()).unwrap();
+    let shown = image::load_from_memory(&shown).unwrap();
+    assert_eq!((shown.width(), shown.height()), (320, 240), "scaled down");
+    assert!(pictures.as_array().unwrap()[1..].iter().all(Value::is_null), "{pictures}");
+    let told: String = report.problems.iter().map(|(_, problem)| format!("{problem}\n")).collect();
+    assert!(told.contains("1 of 4 images are not in episodes/images"), "{told}");
+    assert!(told.contains("2 image(s) cannot be decoded; the first is bb.png"), "{told}");
+}
+
+#[test]
 fn seeds_are_told_from_other_differences() {
     let dir = tempfile::tempdir().unwrap();
     let runs: Vec<PathBuf> = ["a", "b", "c"].map(|name| dir.path().join(name)).to_vec();

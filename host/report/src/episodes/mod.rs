@@ -6,6 +6,7 @@
 //!    tokens and raw results, which the page unpacks when one of their episodes is opened; images by digest.
 
 mod images;
+mod index;
 mod pack;
 mod payload;
 mod pieces;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::images::{self, Loaded, Picture};
+use super::index::{Index, Row, rounded};
 use super::pack::{Strings, packed};
 use super::pieces::Pieces;
 use super::record::{Full, Place, Reward};
@@ -74,58 +75,6 @@ struct DetailCall<'a> {
     ok: bool,
     ms: f64,
     shared: bool,
-}
-
-/// The index's entry for one episode, strings by themselves.
-struct Row {
-    place: Place,
-    sample: String,
-    class: String,
-    question: String,
-    truth: String,
-    answer: String,
-    tools: String,
-    ending: String,
-    reward: Option<f64>,
-    accuracy: Option<f64>,
-    advantage: Option<f64>,
-    flags: u32,
-    tool_ms: f64,
-    least_logprob: Option<f32>,
-    turns: Vec<String>,
-    images: Vec<String>,
-}
-
-/// The index as the page reads it: one array a column; texts by number.
-#[derive(Default, Serialize)]
-struct Index {
-    strings: Vec<String>,
-    /// By run, the text of the tokens that its shown episodes hold.
-    pieces: Vec<BTreeMap<u32, String>>,
-    images: usize,
-    image_chunk: usize,
-    run: Vec<usize>,
-    source: Vec<u32>,
-    step: Vec<Option<usize>>,
-    group: Vec<usize>,
-    rollout: Vec<usize>,
-    sample: Vec<u32>,
-    class: Vec<u32>,
-    question: Vec<u32>,
-    truth: Vec<u32>,
-    answer: Vec<u32>,
-    tools: Vec<u32>,
-    ending: Vec<u32>,
-    reward: Vec<Option<f64>>,
-    accuracy: Vec<Option<f64>>,
-    advantage: Vec<Option<f64>>,
-    flags: Vec<u32>,
-    tool_ms: Vec<f64>,
-    least_logprob: Vec<Option<f64>>,
-    turns: Vec<Vec<u32>>,
-    image: Vec<Vec<usize>>,
-    chunk: Vec<usize>,
-    at: Vec<usize>,
 }
 
 /// One chunk, made on some core.
@@ -232,33 +181,6 @@ impl Payload {
     pub fn episode_bytes(&self) -> usize {
         self.index.len() + self.chunks.iter().map(String::len).sum::<usize>()
     }
-}
-
-impl Index {
-    fn add(&mut self, row: Row, strings: &mut Strings) {
-        self.source.push(strings.number(&row.place.label));
-        self.step.push(row.place.step);
-        self.group.push(row.place.group);
-        self.rollout.push(row.place.rollout);
-        self.sample.push(strings.number(&row.sample));
-        self.class.push(strings.number(&row.class));
-        self.question.push(strings.number(&row.question));
-        self.truth.push(strings.number(&row.truth));
-        self.answer.push(strings.number(&row.answer));
-        self.tools.push(strings.number(&row.tools));
-        self.ending.push(strings.number(&row.ending));
-        self.reward.push(row.reward.map(|reward| rounded(reward, 1e6)));
-        self.accuracy.push(row.accuracy.map(|accuracy| rounded(accuracy, 1e4)));
-        self.advantage.push(row.advantage.map(|advantage| rounded(advantage, 1e4)));
-        self.flags.push(row.flags);
-        self.tool_ms.push(rounded(row.tool_ms, 1e2));
-        self.least_logprob.push(row.least_logprob.map(|logprob| rounded(f64::from(logprob), 1e3)));
-        self.turns.push(row.turns.iter().map(|turn| strings.number(turn)).collect());
-    }
-}
-
-fn rounded(value: f64, parts: f64) -> f64 {
-    (value * parts).round() / parts
 }
 
 /// Cuts the chosen lines into chunks of whole groups.
