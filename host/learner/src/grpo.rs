@@ -146,7 +146,7 @@ impl Learner {
         for group in groups {
             group.iter().try_for_each(|trajectory| rules.check_trajectory(trajectory))?;
             let rewards: Vec<Option<f64>> = group.iter().map(|trajectory| trajectory.reward).collect();
-            let scored = group_advantages(&rewards, options.advantage_epsilon);
+            let scored = group_advantages(&rewards);
             report.groups_skipped += usize::from(scored.skipped);
             report.episodes_masked += rewards.iter().filter(|reward| reward.is_none()).count();
             if scored.skipped && !keep_skipped {

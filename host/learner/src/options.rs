@@ -13,10 +13,6 @@ pub struct GrpoOptions {
     pub kl: f32,
     /// `token` (mean over all tokens) or `sequence` (mean per sequence, then over sequences).
     pub normalisation: Normalisation,
-    /// What is added to a group's standard deviation before its advantages are divided by it. With 1e-6 (GRPO) choosing between rewards of 1 and
-    /// 0.91 weighs as much as choosing between right and wrong; a larger value keeps some of the difference, towards advantages that
-    /// are not scaled at all (Dr. GRPO, arXiv 2503.20783).
-    pub advantage_epsilon: f64,
     /// Updates per batch of rollouts; every update sees the whole batch.
     pub updates_per_batch: usize,
     /// Sampling temperature of the rollouts; log-probabilities are taken at the same temperature.
@@ -37,7 +33,6 @@ impl Default for GrpoOptions {
             clip: 0.2,
             kl: 0.001,
             normalisation: Normalisation::Token,
-            advantage_epsilon: 1e-6,
             updates_per_batch: 1,
             temperature: 1.0,
             kl_on_skipped: false,
@@ -52,8 +47,6 @@ impl GrpoOptions {
     pub fn validate(&self) -> Result<()> {
         check("clip", self.clip, self.clip > 0.0 && self.clip < 1.0, "above 0 and below 1")?;
         check("kl", self.kl, self.kl >= 0.0 && self.kl.is_finite(), "0 or a positive number")?;
-        let epsilon = self.advantage_epsilon;
-        check("advantage_epsilon", epsilon, epsilon > 0.0 && epsilon.is_finite(), "a positive number")?;
         check("updates_per_batch", self.updates_per_batch, self.updates_per_batch > 0, "at least 1")?;
         check(
             "temperature",
