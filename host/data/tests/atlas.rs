@@ -262,6 +262,23 @@ fn reasons_are_honest_and_actions_independent_of_them() {
     assert!((ratio(0) - ratio(1)).abs() < 0.05 && (0.25..0.35).contains(&ratio(0)));
 }
 
+/// What is rehearsed during reinforcement learning says what is known and leaves open what to do about it.
+#[test]
+fn rehearsals_stop_before_the_choice() {
+    let warmup = curriculum();
+    let (mut known, total) = (0, 200);
+    for place in 0..total {
+        let conversation = warmup.rehearsal(3, place);
+        assert_eq!(conversation, warmup.rehearsal(3, place));
+        let text = text_of(&conversation);
+        let (prompt, turn) = text.split_once("[assistant]").expect("one turn");
+        assert!(prompt.contains("image search\n") && prompt.contains("(56x56)"), "{prompt}");
+        assert!(turn.starts_with("<reason>flag ") && turn.ends_with(".</reason>"), "{turn}");
+        known += usize::from(turn.contains("flag sure"));
+    }
+    assert!((50..110).contains(&known), "{known} of {total} are known");
+}
+
 /// Nothing that is meant to stay unknown is in the warm-up: no fact of classes C, D and H, no name of D or H and no flag of B, D or H outside the
 /// training split; and no flag that is shown as unknown goes by its own name.
 #[test]

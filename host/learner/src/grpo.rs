@@ -4,7 +4,8 @@ use crate::advantage::group_advantages;
 use crate::batch::{MicroBatch, Sequence};
 use crate::invariants::Rules;
 use crate::loss::{SequenceLoss, grpo, token_weights};
-use crate::{Error, Group, GrpoOptions, Learner, Result, Trajectory};
+use crate::sft::{supervised, supervised_sequences};
+use crate::{Error, Example, Group, GrpoOptions, Learner, Result, Trajectory};
 use mmhost_model::Qwen2_5Vl;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -32,6 +33,8 @@ pub struct StepReport {
     pub episodes_masked: usize,
     /// Sampled tokens trained on.
     pub tokens: usize,
+    /// Supervised loss of the rehearsal, per target token, before the first update; 0 without one.
+    pub rehearsal_loss: f64,
     /// Largest |rollout − learner| log-probability, before the first update.
     pub logprob_diff_max: f64,
     /// Mean of the same.
@@ -66,6 +69,22 @@ impl Learner {
     /// An error leaves the weights as they were before the update at fault; in the first update, as they were before
     /// the step. A broken rule of the data is [`Error::Invariant`] and names the episode; see [`Error`] for the rest.
     pub fn grpo_step(&mut self, groups: &[Group], options: &GrpoOptions, reference: Option<&Qwen2_5Vl>) -> Result<StepReport> {
+        self.grpo_step_with_rehearsal(groups, &[], options, reference)
+    }
+
+    /// One GRPO step whose loss also holds the supervised loss of `rehearsal` (mean over its target tokens): what the policy knew before must not be
+    /// lost while it learns to act (the pretraining term of InstructGPT, arXiv 2203.02155, equation 2).
+    ///
+    /// # Errors
+    ///
+    /// As [`Learner::grpo_step`]; rehearsed sequences are named `rehearsal N` after their place.
+    pub fn grpo_step_with_rehearsal(
+        &mut self,
+        groups: &[Group],
+        rehearsal: &[Example],
+        options: &GrpoOptions,
+        reference: Option<&Qwen2_5Vl>,
+    ) -> Result<StepReport> {
         options.validate()?;
         let reference = match (options.kl > 0.0, reference) {
             (false, _) => None,
@@ -80,6 +99,10 @@ impl Learner {
             .map(|member| Sequence::new(config, &member.trajectory.segment, &member.trajectory.mask))
             .collect::<Result<Vec<_>>>()?;
         let counts: Vec<usize> = sequences.iter().map(|sequence| sequence.targets.len()).collect();
+        let rehearsed = supervised_sequences(config, rehearsal, "rehearsal")?;
+        let num_rehearsed: usize = rehearsed.iter().map(|sequence| sequence.targets.len()).sum();
+        // The rehearsed sequences stand behind the members.
+        let sequences: Vec<Sequence> = sequences.into_iter().chain(rehearsed).collect();
         let weights = token_weights(&counts, options.normalisation);
         let batches = MicroBatch::pack(&sequences, self.token_budget, self.workers.count());
         report.tokens = counts.iter().sum();
@@ -92,7 +115,7 @@ impl Learner {
         let frozen: Vec<OnceLock<Vec<f32>>> = batches.iter().map(|_| OnceLock::new()).collect();
         let mut clipped = 0;
         for update in 0..options.updates_per_batch {
-            let mut losses: Vec<(SequenceLoss, Drift)> = members.iter().map(|_| Default::default()).collect();
+            let mut losses: Vec<(SequenceLoss, Drift)> = sequences.iter().map(|_| Default::default()).collect();
             self.backpropagate(
                 &batches,
                 options.temperature,
@@ -106,7 +129,10 @@ impl Learner {
                         }
                     };
                     let of = |(index, span): &(usize, Range<usize>)| {
-                        let Member { trajectory, advantage } = &members[*index];
+                        let Some(Member { trajectory, advantage }) = members.get(*index) else {
+                            let loss = supervised(&new[span.clone()], num_rehearsed, gradient);
+                            return (SequenceLoss { loss, ..Default::default() }, Drift::default());
+                        };
                         let (new, old) = (&new[span.clone()], &trajectory.logprobs);
                         let frozen = frozen.map(|all| &all[span.clone()]);
                         (grpo(new, old, frozen, *advantage, weights[*index], options, gradient), drift(new, old))
@@ -115,15 +141,18 @@ impl Learner {
                 },
                 |index, loss| losses[index] = loss,
             )?;
-            for (member, (loss, _)) in members.iter().zip(&losses) {
+            for (index, (loss, _)) in losses.iter().enumerate() {
                 if !loss.loss.is_finite() {
-                    let id = member.trajectory.id.clone();
+                    let rehearsed = || format!("rehearsal {}", index - members.len());
+                    let id = members.get(index).map_or_else(rehearsed, |member| member.trajectory.id.clone());
                     return Err(Error::NonFiniteLoss { step: self.steps, id, value: loss.loss });
                 }
             }
             if update == 0 {
                 let total = |part: fn(&(SequenceLoss, Drift)) -> f64| losses.iter().map(part).sum::<f64>();
-                let tokens = report.tokens as f64;
+                report.rehearsal_loss = losses[members.len()..].iter().map(|(loss, _)| loss.loss).sum();
+                // Only the rehearsal may be there: all groups can be skipped.
+                let tokens = report.tokens.max(1) as f64;
                 report.loss = total(|(loss, _)| loss.loss);
                 report.kl = total(|(loss, _)| loss.kl) / tokens;
                 report.entropy = total(|(loss, _)| loss.surprisal) / tokens;
@@ -133,7 +162,7 @@ impl Learner {
             clipped += losses.iter().map(|(loss, _)| loss.clipped).sum::<usize>();
             report.grad_norm += self.update()? / options.updates_per_batch as f64;
         }
-        report.clip_share = clipped as f64 / (report.tokens * options.updates_per_batch) as f64;
+        report.clip_share = clipped as f64 / (report.tokens.max(1) * options.updates_per_batch) as f64;
         self.steps += 1;
         Ok(report)
     }

@@ -193,6 +193,27 @@ fn the_grpo_gradient_equals_finite_differences() {
     }
 }
 
+/// Rehearsal adds the supervised loss and its gradient to GRPO's, and is the supervised step where there is nothing else.
+#[test]
+fn rehearsal_adds_the_supervised_gradient() {
+    let options = GrpoOptions { kl: 0.0, ..Default::default() };
+    let batch = examples(31, 5);
+    let [mut alone, mut supervised, mut both, mut none] = [(); 4].map(|()| setup(0.0, 2, 96));
+    let groups = groups(&none, 32, 3, 3);
+
+    let supervised_loss = supervised.learner.sft_step(&batch).unwrap();
+    let rehearsed = alone.learner.grpo_step_with_rehearsal(&[], &batch, &options, None).unwrap();
+    assert!((rehearsed.rehearsal_loss - supervised_loss).abs() < 1e-6 && rehearsed.tokens == 0);
+    assert!(largest_difference(&alone.gradient(), &supervised.gradient()) < 1e-6);
+
+    let grpo = none.learner.grpo_step(&groups, &options, None).unwrap();
+    let report = both.learner.grpo_step_with_rehearsal(&groups, &batch, &options, None).unwrap();
+    assert!((report.loss - grpo.loss - supervised_loss).abs() < 1e-5 && grpo.rehearsal_loss == 0.0);
+    let sum: Vec<f32> = none.gradient().iter().zip(supervised.gradient()).map(|(a, b)| a + b).collect();
+    assert!(largest_difference(&both.gradient(), &sum) < 1e-5);
+    assert!(supervised.gradient().iter().any(|g| g.abs() > 1e-3));
+}
+
 #[test]
 fn the_grpo_loss_equals_the_formula_over_the_whole_batch() {
     let mut setup = setup(0.0, 1, 50);

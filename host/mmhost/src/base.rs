@@ -103,8 +103,7 @@ fn build(session: &Session, section: &BaseSection, world: &Arc<World>, words: Ho
     let tokenizer = tokenizer(section, words.protocol.tools().iter().map(|tool| &tool.call), &texts)?;
     let folder = init(section, tokenizer, derive_seed(seed, Purpose::Weights, 0))?;
     session.ui.say(format!("building the base model: {} parameters, {} supervised steps", folder.weights.num_parameters(), section.steps));
-    let options = warmup::WarmupOptions { seed: derive_seed(seed, Purpose::Curriculum, 0), ..section.warmup.clone() };
-    let curriculum = Warmup::new(world.clone(), Arc::new(words), options).input("[model.base.warmup]")?;
+    let curriculum = curriculum(section, world, words, derive_seed(seed, Purpose::Curriculum, 0))?;
 
     let network = Qwen2_5Vl::new(&folder.config, &folder.weights).internal("cannot build the network")?;
     let workers = session.config.worker_threads();
@@ -118,6 +117,42 @@ fn build(session: &Session, section: &BaseSection, world: &Arc<World>, words: Ho
         bar.step(|| format!("loss {loss:.3}"));
     }
     Ok(folder)
+}
+
+fn curriculum(section: &BaseSection, world: &Arc<World>, words: HostWords, seed: u64) -> Outcome<Warmup> {
+    let options = warmup::WarmupOptions { seed, ..section.warmup.clone() };
+    Warmup::new(world.clone(), Arc::new(words), options).input("[model.base.warmup]")
+}
+
+/// What the built-in base is reminded of while GRPO trains it: honest first reasons about known and unknown flags.
+pub struct Rehearsal {
+    curriculum: Warmup,
+    size: usize,
+}
+
+impl Rehearsal {
+    /// `None` where the configuration asks for none.
+    pub fn new(session: &Session) -> Outcome<Option<Self>> {
+        let (size, seed) = (session.config.train.rehearsal, session.config.seed);
+        let (Some(section), Some(world)) = (&session.config.model.base, &session.world) else { return Ok(None) };
+        if size == 0 {
+            return Ok(None);
+        }
+        let words = HostWords::new(session.protocol.clone())?;
+        Ok(Some(Self { curriculum: curriculum(section, world, words, derive_seed(seed, Purpose::Rehearsal, 0))?, size }))
+    }
+
+    /// The examples of a step.
+    pub fn examples(&self, step: usize, processor: &Processor) -> Outcome<Vec<Example>> {
+        let rehearse = |place| {
+            let mut example = example(&self.curriculum.rehearsal(step, place), processor)?;
+            // The turn goes on after the reason; its end is not to be learned.
+            example.segment.tokens.pop();
+            example.mask.pop();
+            Ok(example)
+        };
+        (0..self.size).map(rehearse).collect()
+    }
 }
 
 /// The examples of a step, drawn by several threads; each depends on its step and place only.

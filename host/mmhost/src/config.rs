@@ -192,6 +192,9 @@ pub struct TrainSection {
     pub keep_checkpoints: usize,
     /// Most tokens in one micro-batch of the learner.
     pub token_budget: usize,
+    /// First reasons of the base's warm-up that each step rehearses; 0 is none, and so it is without a base of [model.base].
+    #[serde(default)]
+    pub rehearsal: usize,
 }
 
 impl Config {

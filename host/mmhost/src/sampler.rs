@@ -15,6 +15,8 @@ pub enum Purpose {
     Weights,
     /// The warm-up's conversations.
     Curriculum,
+    /// What is rehearsed during GRPO.
+    Rehearsal,
     /// The order of prompts.
     Prompts,
     /// Tokens of training rollouts.

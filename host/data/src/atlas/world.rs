@@ -151,11 +151,11 @@ impl Default for WorldOptions {
     fn default() -> Self {
         let sizes = |train, validation, test| ClassSizes { train, validation, test };
         Self {
-            seed: 7,
-            a: sizes(26, 8, 20),
-            b: sizes(21, 6, 16),
-            c: sizes(17, 5, 13),
-            d: sizes(14, 4, 10),
+            seed: 11,
+            a: sizes(30, 4, 20),
+            b: sizes(24, 3, 16),
+            c: sizes(19, 3, 13),
+            d: sizes(15, 3, 10),
             questions: QuestionCounts::default(),
         }
     }

@@ -193,6 +193,7 @@ impl Training {
         let sampler = PromptSampler::new(tasks.iter().map(|t| t.sample.category.as_deref()), &config.rollout.shares, config.seed)
             .map_err(|e| bad_input(format!("rollout.shares: {e}")))?;
         let reference = if config.grpo.kl > 0.0 { Some(self.reference()?) } else { None };
+        let rehearsal = base::Rehearsal::new(&self.session)?;
 
         self.run.rewind_metrics(progress.step)?;
         let mut bar = self.session.ui.progress("GRPO", config.train.steps);
@@ -219,7 +220,9 @@ impl Training {
             self.store(&format!("step-{step:06}"), &flat)?;
             let clock = Instant::now();
             let groups = groups.iter().map(|group| group.iter().map(trajectory).collect()).collect::<Outcome<Vec<Group>>>()?;
-            let report = tokio::task::block_in_place(|| learner.grpo_step(&groups, &config.grpo, reference.as_ref()))
+            let rehearsed = rehearsal.as_ref().map_or(Ok(Vec::new()), |r| r.examples(step, &policy.folder.processor))?;
+            let learn = || learner.grpo_step_with_rehearsal(&groups, &rehearsed, &config.grpo, reference.as_ref());
+            let report = tokio::task::block_in_place(learn)
                 .internal(format!("step {step} of the learner failed; its episodes are in {}", self.run.path().display()))?;
             let learner_seconds = clock.elapsed().as_secs_f64();
             *progress.timing.entry("learner".into()).or_default() += learner_seconds;

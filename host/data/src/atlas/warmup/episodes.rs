@@ -225,6 +225,18 @@ impl Warmup {
         messages
     }
 
+    pub(super) fn opening(&self, rng: &mut ChaCha8Rng) -> Conversation {
+        let subject = self.subject(rng);
+        let relation = any_relation(rng);
+        let reason = first_reason(subject.known.then_some(&subject.name), relation, subject.facts.is_some());
+        let messages = vec![
+            Message { role: Role::System, parts: vec![Part::Text(self.protocol.system(true))] },
+            self.user(vec![Part::Image(subject.image), Part::Text(question(relation, rng).to_owned())]),
+            self.turn(&reason, ""),
+        ];
+        Conversation { task: Task::Episode, messages }
+    }
+
     fn look(&self, rng: &mut ChaCha8Rng) -> Vec<Message> {
         let subject = self.subject(rng);
         let relation = any_relation(rng);

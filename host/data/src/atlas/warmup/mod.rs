@@ -321,6 +321,14 @@ impl Warmup {
         self.draw(task.map_or(Task::Episode, |(task, _)| *task), &mut rng)
     }
 
+    /// How an episode of the policy with tools begins, up to the first reason: what reinforcement learning must not make it forget to say. The ending is
+    /// not there, for that is what it learns.
+    pub fn rehearsal(&self, step: usize, place: usize) -> Conversation {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.options.seed);
+        rng.set_stream((step as u64) << 20 | place as u64);
+        self.opening(&mut rng)
+    }
+
     /// What to train the tokenizer on: the world's texts, and the protocol's phrases often enough that their words become single tokens. Control
     /// tokens (`<reason>` and the like) are taken out; they are to be added whole. Trained without a limit on merges that binds, every word of a name or value
     /// is one token, which makes copying it far easier to learn.
