@@ -69,6 +69,27 @@ fn every_command_explains_itself() {
     }
 }
 
+/// The tiny configuration asks one question of each relation about a test entity.
+#[test]
+fn the_atlas_is_written_as_the_configuration_divides_it() {
+    let mmhost = Mmhost::new();
+    let out = mmhost.path("atlas").display().to_string();
+    let written = mmhost.ok(&["data", "atlas", "--out", &out, "--config", &common::tiny_config()]);
+    let questions = |file: &str| -> usize {
+        let line = written.lines().find(|line| line.starts_with(file)).unwrap_or_else(|| panic!("{file}: {written}"));
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    assert_eq!((questions("test.parquet"), questions("held_out.parquet")), (59 * 4, 20 * 4));
+    let inspected = mmhost.ok(&["data", "inspect", &format!("{out}/test.parquet")]);
+    assert!(inspected.lines().any(|line| line.starts_with("rows") && line.ends_with("236")), "{inspected}");
+
+    let text = fs::read_to_string(common::tiny_config()).unwrap();
+    let sizes = "[data.atlas]\nd = { train = 900, validation = 1, test = 1 }\n";
+    fs::write(mmhost.path("large.toml"), text.replace("[data.atlas]\n", sizes)).unwrap();
+    let message = mmhost.fails(3, &["data", "atlas", "--out", &out, "--config", "large.toml"]);
+    assert!(message.contains("[data.atlas]") && message.contains("held out"), "{message}");
+}
+
 #[test]
 fn the_real_sample_of_fvqa_reads() {
     let sample = common::root().join("../shared/data/fvqa-mini.parquet");

@@ -95,6 +95,10 @@ fn pruning_asks_and_spares_what_is_finished_or_written_to() {
     drop(lock);
     mmhost.ok(&["run", "prune", "--yes", "runs/finished", "runs/running"]);
     assert!(!path("finished").exists() && !path("running").exists());
+    // Something that looks a little like a run, but is none.
+    fs::create_dir_all(path("notes/episodes")).unwrap();
+    let message = mmhost.fails(3, &["run", "prune", "--yes", "runs/notes"]);
+    assert!(message.contains("neither run.toml nor .lock") && path("notes").exists(), "{message}");
     let message = mmhost.fails(3, &["run", "prune", "--yes", "runs"]);
     assert!(message.contains("is not a run directory") && mmhost.path("runs").exists(), "{message}");
 }

@@ -212,7 +212,8 @@ fn the_warm_up_copies_first() {
         drawn.iter().filter(|t| matches!(t, Task::CopyName | Task::CopyValue | Task::Repeat)).count() as f64 / drawn.len() as f64
     };
     let (early, late) = (share(0..20), share(500..520));
-    assert!((0.75..0.87).contains(&early) && (0.15..0.26).contains(&late), "{early} {late}");
+    // 81 of 100 by the early mix, 26 of 127 by the other.
+    assert!((early - 0.81).abs() < 0.04 && (late - 26.0 / 127.0).abs() < 0.04, "{early} {late}");
 }
 
 #[test]

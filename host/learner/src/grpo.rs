@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 /// What one GRPO step measured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
-    /// Loss of the first update.
+    /// Loss of the first update, the rehearsal's included.
     pub loss: f64,
     /// k3 KL to the reference per token, before the first update; 0 without a reference.
     pub kl: f64,
@@ -33,7 +33,7 @@ pub struct StepReport {
     pub episodes_masked: usize,
     /// Sampled tokens trained on.
     pub tokens: usize,
-    /// Supervised loss of the rehearsal, per target token, before the first update; 0 without one.
+    /// Supervised loss of the rehearsal in nats per target token, before the first update; 0 without one.
     pub rehearsal_loss: f64,
     /// Largest |rollout − learner| log-probability, before the first update.
     pub logprob_diff_max: f64,

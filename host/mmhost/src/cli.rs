@@ -177,7 +177,7 @@ pub struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Most episodes in the viewer: those of evaluations, then whole training groups spread over the run
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = mmhost_report::ReportOptions::MAX_EPISODES)]
     pub episodes: usize,
 }
 

@@ -24,9 +24,12 @@ pub struct ReportOptions {
 }
 
 impl ReportOptions {
-    /// 10,000 episodes in at most 9 MB.
+    /// Episodes that a page holds where nothing else is asked for.
+    pub const MAX_EPISODES: usize = 10_000;
+
+    /// [`Self::MAX_EPISODES`] in at most 9 MB.
     pub fn new(version: &str, made_ms: u64) -> Self {
-        Self { max_episodes: 10_000, max_bytes: 9_000_000, version: version.to_owned(), made_ms }
+        Self { max_episodes: Self::MAX_EPISODES, max_bytes: 9_000_000, version: version.to_owned(), made_ms }
     }
 }
 

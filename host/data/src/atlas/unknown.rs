@@ -23,7 +23,7 @@ use super::world::{Entity, Split, World};
 const TOO_CLOSE: f32 = 0.07;
 /// Share of the flags that no one bears which are drawn from nothing.
 const MADE_UP: f64 = 0.15;
-/// Tries for a flag that is close to no other; one in ten fails.
+/// Tries for a flag that is close to no other; should all fail, the last is taken.
 const TRIES: usize = 100;
 
 /// A flag to be shown without its name.
@@ -104,4 +104,47 @@ impl Unknowns {
 /// Distance to the nearest of some layouts.
 fn nearest(seen: &[f32; 192], others: &[[f32; 192]]) -> f32 {
     others.iter().map(|other| distance(seen, other)).fold(f32::INFINITY, f32::min)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::atlas::WorldOptions;
+    use rand::SeedableRng;
+
+    /// What is shown as unknown is neither a taught flag nor gives away one that is to stay unseen.
+    #[test]
+    fn unknown_flags_are_unlike_taught_and_unseen_ones() {
+        let world = World::new(&WorldOptions::default()).unwrap();
+        for of_entities in [true, false] {
+            let unknowns = Unknowns::new(&world, of_entities);
+            let mut rng = ChaCha8Rng::seed_from_u64(1);
+            let (mut real, mut owned) = (0, 0);
+            for _ in 0..400 {
+                let unknown = unknowns.pick(0.3, &mut rng);
+                let seen = layout(&unknown.flag);
+                for (others, what) in [(&unknowns.taught, "taught"), (&unknowns.unseen, "unseen")] {
+                    let near = nearest(&seen, others);
+                    assert!(near > TOO_CLOSE, "{near} from a flag that is {what}");
+                }
+                real += usize::from(unknowns.real.iter().any(|known| Arc::ptr_eq(&known.flag, &unknown.flag)));
+                owned += usize::from(unknown.owner.is_some());
+            }
+            assert!((80..160).contains(&real), "{real} of 400 are real");
+            assert_eq!(owned > 0, of_entities);
+        }
+    }
+
+    /// The altered flags are made to be hard: many lie nearer to a taught flag than entities' flags to one another.
+    #[test]
+    fn altered_flags_are_new_each_time_and_many_are_near_a_taught_one() {
+        let world = World::new(&WorldOptions::default()).unwrap();
+        let unknowns = Unknowns::new(&world, true);
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let flags: Vec<RgbImage> = (0..200).map(|_| unknowns.invent(&mut rng)).collect();
+        let distinct: std::collections::HashSet<&[u8]> = flags.iter().map(|flag| flag.as_raw().as_slice()).collect();
+        assert!(distinct.len() > 190, "{} of 200 are distinct", distinct.len());
+        let near = flags.iter().filter(|flag| nearest(&layout(flag), &unknowns.taught) < 0.16).count();
+        assert!(near > 20, "{near} of 200");
+    }
 }

@@ -12,8 +12,6 @@ use crate::ui::Ui;
 
 /// Name of the page within a run directory.
 pub const PAGE: &str = "report.html";
-/// Episodes in the viewer, where nothing else is asked for.
-pub const MOST_EPISODES: usize = 10_000;
 
 /// A page that was written.
 pub struct Page {

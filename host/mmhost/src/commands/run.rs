@@ -89,6 +89,13 @@ fn remove(run: &Run) -> Outcome<u64> {
     let doing = || format!("cannot remove {}", run.path.display());
     // The directory itself, where the name given is a link to it.
     let path = run.path.canonicalize().input(doing())?;
+    // A report shows whatever looks like a run; a folder that merely has an `episodes` or a `summary.json` may be anything.
+    if !path.join("run.toml").is_file() && !path.join(".lock").is_file() {
+        let found = run.path.display();
+        return Err(bad_input(format!(
+            "{found} stays: it has neither run.toml nor .lock, so `mmhost train` did not make it; remove it by hand if it is to go"
+        )));
+    }
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(".lock")).input(doing())?;
     match lock.try_lock() {
         Ok(()) => {}

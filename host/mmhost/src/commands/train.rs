@@ -7,7 +7,7 @@ use std::time::Instant;
 use candle_core::Device;
 use mmhost_learner::{Group, Learner, Trajectory};
 use mmhost_model::{ModelFolder, Qwen2_5Vl};
-use mmhost_report::{Invariants, PolicyMetrics, Summary, Timing, summary_table};
+use mmhost_report::{Invariants, PolicyMetrics, ReportOptions, Summary, Timing, summary_table};
 use mmhost_rollout::{Episode, Task, Workflow};
 use serde::{Deserialize, Serialize};
 
@@ -145,7 +145,7 @@ impl Training {
         self.run.write_json("summary.json", &summary)?;
         println!("{}", summary_table(&summary));
         // The run is over and whole: a page that cannot be made is told, and can be made later.
-        match report::write_page(&[self.run.path().to_path_buf()], None, report::MOST_EPISODES) {
+        match report::write_page(&[self.run.path().to_path_buf()], None, ReportOptions::MAX_EPISODES) {
             Ok(page) => self.session.ui.say(format!("the report is {}", page.path.display())),
             Err(failure) => self.session.ui.say(format!("the report could not be made: {failure}")),
         }

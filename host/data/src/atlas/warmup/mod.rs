@@ -309,8 +309,7 @@ impl Warmup {
 
     /// One conversation of a step.
     pub fn conversation(&self, step: usize, place: usize) -> Conversation {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.options.seed);
-        rng.set_stream((step as u64) << 20 | place as u64);
+        let mut rng = self.rng(step, place);
         let mix = if step < self.options.early_steps { &self.options.early } else { &self.options.mix };
         let weights = mix.weights();
         let mut left = rng.random::<f64>() * weights.iter().map(|(_, w)| w).sum::<f64>();
@@ -324,9 +323,13 @@ impl Warmup {
     /// How an episode of the policy with tools begins, up to the first reason: what reinforcement learning must not make it forget to say. The ending is
     /// not there, for that is what it learns.
     pub fn rehearsal(&self, step: usize, place: usize) -> Conversation {
+        self.opening(&mut self.rng(step, place))
+    }
+
+    fn rng(&self, step: usize, place: usize) -> ChaCha8Rng {
         let mut rng = ChaCha8Rng::seed_from_u64(self.options.seed);
         rng.set_stream((step as u64) << 20 | place as u64);
-        self.opening(&mut rng)
+        rng
     }
 
     /// What to train the tokenizer on: the world's texts, and the protocol's phrases often enough that their words become single tokens. Control
