@@ -103,7 +103,8 @@ fn build(session: &Session, section: &BaseSection, world: &Arc<World>, words: Ho
     let tokenizer = tokenizer(section, words.protocol.tools().iter().map(|tool| &tool.call), &texts)?;
     let folder = init(section, tokenizer, derive_seed(seed, Purpose::Weights, 0))?;
     session.ui.say(format!("building the base model: {} parameters, {} supervised steps", folder.weights.num_parameters(), section.steps));
-    let curriculum = curriculum(section, world, words, derive_seed(seed, Purpose::Curriculum, 0))?;
+    let options = warmup::WarmupOptions { seed: derive_seed(seed, Purpose::Curriculum, 0), ..section.warmup.clone() };
+    let curriculum = Warmup::new(world.clone(), Arc::new(words), options).input("[model.base.warmup]")?;
 
     let network = Qwen2_5Vl::new(&folder.config, &folder.weights).internal("cannot build the network")?;
     let workers = session.config.worker_threads();
@@ -119,11 +120,6 @@ fn build(session: &Session, section: &BaseSection, world: &Arc<World>, words: Ho
     Ok(folder)
 }
 
-fn curriculum(section: &BaseSection, world: &Arc<World>, words: HostWords, seed: u64) -> Outcome<Warmup> {
-    let options = warmup::WarmupOptions { seed, ..section.warmup.clone() };
-    Warmup::new(world.clone(), Arc::new(words), options).input("[model.base.warmup]")
-}
-
 /// What the built-in base is reminded of while GRPO trains it: honest first reasons about known and unknown flags.
 pub struct Rehearsal {
     curriculum: Warmup,
@@ -133,13 +129,18 @@ pub struct Rehearsal {
 impl Rehearsal {
     /// `None` where the configuration asks for none.
     pub fn new(session: &Session) -> Outcome<Option<Self>> {
-        let (size, seed) = (session.config.train.rehearsal, session.config.seed);
-        let (Some(section), Some(world)) = (&session.config.model.base, &session.world) else { return Ok(None) };
-        if size == 0 {
+        let config = &session.config;
+        let (Some(rehearsal), Some(base), Some(world)) = (&config.train.rehearsal, &config.model.base, &session.world) else {
             return Ok(None);
-        }
+        };
         let words = HostWords::new(session.protocol.clone())?;
-        Ok(Some(Self { curriculum: curriculum(section, world, words, derive_seed(seed, Purpose::Rehearsal, 0))?, size }))
+        let options = warmup::WarmupOptions {
+            seed: derive_seed(config.seed, Purpose::Rehearsal, 0),
+            known_flags: rehearsal.known_flags,
+            ..base.warmup.clone()
+        };
+        let curriculum = Warmup::new(world.clone(), Arc::new(words), options).input("[model.base.warmup]")?;
+        Ok(Some(Self { curriculum, size: rehearsal.reasons }))
     }
 
     /// The examples of a step.

@@ -192,9 +192,19 @@ pub struct TrainSection {
     pub keep_checkpoints: usize,
     /// Most tokens in one micro-batch of the learner.
     pub token_budget: usize,
-    /// First reasons of the base's warm-up that each step rehearses; 0 is none, and so it is without a base of [model.base].
-    #[serde(default)]
-    pub rehearsal: usize,
+    /// What each step rehearses of the base's warm-up; needs `[model.base]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<RehearsalSection>,
+}
+
+/// `[train.rehearsal]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RehearsalSection {
+    /// Honest first reasons about a flag in each step.
+    pub reasons: usize,
+    /// Share of them whose flag is a taught one. The smaller it is, the surer of a flag the policy must be to call it known.
+    pub known_flags: f64,
 }
 
 impl Config {
@@ -237,6 +247,17 @@ impl Config {
                 check_optimiser("model.base.optimiser", &base.optimiser)?;
             }
             (Some(_), None) => {}
+        }
+        if let Some(rehearsal) = &self.train.rehearsal {
+            if self.model.base.is_none() {
+                return Err("[train.rehearsal] is given, but the model of model.path has no warm-up to rehearse; remove it".into());
+            }
+            if rehearsal.reasons == 0 {
+                return Err("train.rehearsal.reasons is 0, expected at least 1; to rehearse nothing, remove [train.rehearsal]".into());
+            }
+            if !(0.0..=1.0).contains(&rehearsal.known_flags) {
+                return Err(format!("train.rehearsal.known_flags is {}, expected a share between 0 and 1", rehearsal.known_flags));
+            }
         }
         match self.data.source {
             DataSource::Files if self.data.train.is_none() => {
@@ -293,11 +314,24 @@ mod tests {
         for (from, to, expected) in [
             ("clip =", "clipp =", "clipp"),
             ("rollouts = ", "rollouts = 1 # ", "rollout.rollouts is 1, expected at least 2"),
+            ("reasons = ", "reasons = 0 # ", "train.rehearsal.reasons is 0"),
             ("source = \"atlas\"", "source = \"files\"", "data.train is missing"),
+            ("source = \"atlas\"", "source = \"files\"\ntrain = \"x\"\n[data.atlas]\nseed = 1", "[data.atlas] divides the built-in world"),
+            ("source = \"atlas\"", "source = \"atlas\"\n[data.atlas]\nsead = 1", "sead"),
         ] {
             assert!(DEFAULT.contains(from), "{from}");
             let error = Config::parse(&DEFAULT.replacen(from, to, 1), Path::new("x.toml")).unwrap_err().to_string();
             assert!(error.contains("x.toml") && error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn nothing_can_be_rehearsed_without_a_warm_up() {
+        let mut config = Config::load(None).unwrap();
+        assert!(config.train.rehearsal.is_some());
+        config.model = ModelSection { path: Some("model".into()), base: None };
+        assert!(config.check().unwrap_err().contains("[train.rehearsal]"));
+        config.train.rehearsal = None;
+        config.check().unwrap();
     }
 }
