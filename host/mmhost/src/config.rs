@@ -7,6 +7,7 @@ use mmhost_data::atlas::WorldOptions;
 use mmhost_data::atlas::warmup::WarmupOptions;
 use mmhost_learner::{GrpoOptions, OptimiserOptions, Schedule};
 use mmhost_model::ModelShape;
+use mmhost_plugins::Grants;
 use mmhost_rollout::ProtocolOptions;
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +126,9 @@ pub struct PluginsSection {
     /// Values for the keys of a plugin's own `[config]`, by plugin name.
     #[serde(default)]
     pub config: BTreeMap<String, toml::Table>,
+    /// What plugins may reach, by plugin name; see docs/plugins.md.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub grants: Grants,
 }
 
 /// `[rollout]`.

@@ -80,8 +80,9 @@ impl Session {
         let host = plugin_host(&config, &cache, corpora)?;
         let plugins = host.load_dir(plugins_dir).input(format!("cannot load the plugins of {}", plugins_dir.display()))?;
 
-        let missing = |kind: &str, name: &str, has: Vec<&str>| {
-            bad_input(format!("{} has no {kind} \"{name}\"; it has {has:?}", plugins_dir.display()))
+        let missing = |kind: &str, name: &str, has: Vec<&str>| match plugins.ungranted.get(name) {
+            Some(ungranted) => bad_input(ungranted.to_string()),
+            None => bad_input(format!("{} has no {kind} \"{name}\"; it has {has:?}", plugins_dir.display())),
         };
         let mut tools = Vec::new();
         for name in &config.plugins.tools {
@@ -174,9 +175,10 @@ fn plugin_host(config: &Config, cache: &Path, corpora: Corpora) -> Outcome<Plugi
         let value = serde_json::to_value(table).internal(format!("plugins.config.{name}"))?;
         Ok((name.clone(), value))
     };
+    let grants = config.plugins.grants.clone();
     let config = config.plugins.config.iter().map(json).collect::<Outcome<_>>()?;
-    PluginHost::new(HostOptions { cache_dir: cache.join("plugins"), corpus: Arc::new(corpora), config })
-        .internal("cannot start the plugin runtime")
+    let host = PluginHost::new(HostOptions { cache_dir: cache.join("plugins"), corpus: Arc::new(corpora), config });
+    Ok(host.internal("cannot start the plugin runtime")?.with_grants(grants))
 }
 
 /// The folder for what can be made again.

@@ -3,6 +3,9 @@
 use crate::bindings::tool::mmhost::plugin::types;
 use crate::{ConfigFault, PluginError, PluginInfo, Result};
 
+/// Longest text of a self-description in bytes. All of them stand in every prompt.
+const MAX_DESCRIPTION: usize = 8192;
+
 impl From<types::ConfigError> for ConfigFault {
     fn from(error: types::ConfigError) -> Self {
         match error {
@@ -38,14 +41,18 @@ impl PluginInfo {
 
     /// One line of a self-description: not blank, and without anything that a chat template takes for control.
     pub(crate) fn line(&self, field: &str, text: &str) -> Result<()> {
-        if text.trim().is_empty() || text.contains('\n') {
-            return Err(self.bad(format!("{field} {text:?}"), "one line that is not blank"));
+        self.plain(field, text)?;
+        match text.trim().is_empty() || text.contains('\n') {
+            true => Err(self.bad(format!("{field} {text:?}"), "one line that is not blank")),
+            false => Ok(()),
         }
-        self.plain(field, text)
     }
 
     /// A text of a self-description without control tokens.
     pub(crate) fn plain(&self, field: &str, text: &str) -> Result<()> {
+        if text.len() > MAX_DESCRIPTION {
+            return Err(self.bad(format!("{field} of {} bytes", text.len()), format!("at most {MAX_DESCRIPTION} bytes")));
+        }
         match text.contains("<|") {
             true => Err(self.bad(format!("{field} {text:?}"), "no control tokens of chat templates (`<|`)")),
             false => Ok(()),

@@ -9,6 +9,8 @@ use wasmparser::{Encoding, Parser, Payload};
 /// Version of the contract that this host speaks.
 pub const CONTRACT: &str = "0.1.0";
 const PACKAGE: &str = "mmhost:plugin/";
+/// What of `wasi:http` the host offers to plugins that ask for hosts.
+const HTTP: [&str; 2] = ["wasi:http/types@0.2.", "wasi:http/outgoing-handler@0.2."];
 
 /// What a component imports and exports, as full names, e.g. `mmhost:plugin/tool@0.1.0`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -133,9 +135,17 @@ impl Surface {
                     format!("plugins of kind `{}` have no such door", manifest.kind)
                 }
                 None if wasi::LINKED.iter().any(|prefix| import.starts_with(prefix)) => continue,
-                None if import.starts_with("wasi:sockets/") || import.starts_with("wasi:http/") => {
-                    "plugins have no network; search a granted corpus instead".to_string()
+                None if HTTP.iter().any(|prefix| import.starts_with(prefix)) => {
+                    if manifest.ask.hosts.is_empty() {
+                        return Err(PluginError::MissingAsk {
+                            file: manifest_file.into(),
+                            import: import.clone(),
+                            line: "`hosts = [\"api.example.org\"]` under `[ask]`".into(),
+                        });
+                    }
+                    continue;
                 }
+                None if import.starts_with("wasi:sockets/") => "plugins have no sockets; the way to the network is `wasi:http`".to_string(),
                 None => format!("the host offers plugins the contract's doors ({}) and an inert WASI 0.2, nothing else", doors.join(", ")),
             };
             return Err(PluginError::ForbiddenImport { file: component.into(), import: import.clone(), reason });

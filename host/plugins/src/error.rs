@@ -256,6 +256,18 @@ pub enum PluginError {
         /// The line to add.
         line: String,
     },
+    /// A secret that the run grants cannot be had.
+    #[error(
+        "plugin {plugin}: the secret `{name}`: {why}; [plugins.grants.{plugin}.secrets.{name}] in the run's configuration says where it is"
+    )]
+    Secret {
+        /// Plugin.
+        plugin: String,
+        /// Name of the secret.
+        name: String,
+        /// Why it cannot be had.
+        why: String,
+    },
     /// Two plugins or two tools claim the same name.
     #[error("{what} `{name}` is claimed by {first} and {second}; rename one")]
     Duplicate {

@@ -26,7 +26,7 @@ impl FilterPlugin {
     /// Asks the component for its self-description and checks it.
     pub(crate) async fn load(runtime: Arc<Runtime>, info: Arc<PluginInfo>, instance: InstancePre<CallState>) -> Result<Self> {
         let guest = DatasetFilterPre::new(instance).map_err(|error| info.bad(format!("{error:#}"), "the world `dataset-filter`"))?;
-        let mut call = runtime.open(&info, 0).await?;
+        let mut call = runtime.open_description(&info).await?;
         let outcome = timeout(call.limit(), async {
             let instance = guest.instantiate_async(&mut call.store).await?;
             instance.mmhost_plugin_filtering().call_describe(&mut call.store).await

@@ -2,8 +2,10 @@
 //! that nothing is compiled that is not what it claims to be.
 
 use crate::contract::Surface;
+use crate::grant::{self, Grants};
 use crate::lock::{LOCK, Lock, digest};
 use crate::manifest::{Kind, MANIFEST, Manifest, closest};
+use crate::net::{HostRule, Lookup, Network, SystemLookup};
 use crate::runtime::Runtime;
 use crate::types::{CallForm, CorpusService};
 use crate::{FilterPlugin, Limits, PluginError, Result, RewardPlugin, ToolPlugin};
@@ -19,17 +21,6 @@ pub struct HostOptions {
     pub corpus: Arc<dyn CorpusService>,
     /// Configuration by plugin name (JSON object), merged over the manifest's defaults.
     pub config: BTreeMap<String, serde_json::Value>,
-}
-
-/// What a run grants, by plugin name. Plugins that are not named are granted what they ask for.
-pub type Grants = BTreeMap<String, Grant>;
-
-/// What a run grants one plugin.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Grant {
-    /// Corpora, by name.
-    pub corpora: Vec<String>,
 }
 
 /// What the host knows of a loaded plugin; it belongs into the record of every run.
@@ -53,6 +44,12 @@ pub struct PluginInfo {
     pub num_bytes: u64,
     /// Corpora that it may search.
     pub corpora: Vec<String>,
+    /// Hosts that it may send requests to.
+    pub hosts: Vec<HostRule>,
+    /// Names of the secrets that its requests may carry.
+    pub secrets: Vec<String>,
+    #[serde(skip)]
+    pub(crate) network: Option<Arc<Network>>,
     /// What a call may use.
     pub limits: Limits,
     /// The configuration that it sees, as JSON.
@@ -64,6 +61,7 @@ pub struct PluginHost {
     runtime: Arc<Runtime>,
     config: BTreeMap<String, serde_json::Value>,
     grants: Grants,
+    lookup: Arc<dyn Lookup>,
 }
 
 /// The plugins of a folder.
@@ -74,6 +72,9 @@ pub struct Plugins {
     pub rewards: Vec<RewardPlugin>,
     /// Filters.
     pub filters: Vec<FilterPlugin>,
+    /// Plugins, by name, that were left out because they ask for the network and the run's grants do not name them, with the error
+    /// for whoever needs one.
+    pub ungranted: BTreeMap<String, PluginError>,
 }
 
 /// A loaded plugin of any kind.
@@ -90,12 +91,18 @@ impl PluginHost {
     /// When the engine does not start on this machine.
     pub fn new(options: HostOptions) -> Result<Self> {
         let runtime = Runtime::new(&options.cache_dir, options.corpus)?;
-        Ok(PluginHost { runtime: Arc::new(runtime), config: options.config, grants: Grants::new() })
+        Ok(PluginHost { runtime: Arc::new(runtime), config: options.config, grants: Grants::new(), lookup: Arc::new(SystemLookup) })
     }
 
-    /// Grants the named plugins exactly this, instead of what they ask for.
+    /// Grants the named plugins exactly this, instead of the corpora that they ask for.
     pub fn with_grants(mut self, grants: Grants) -> Self {
         self.grants = grants;
+        self
+    }
+
+    /// Has another lookup of host names than the system's.
+    pub fn with_lookup(mut self, lookup: Arc<dyn Lookup>) -> Self {
+        self.lookup = lookup;
         self
     }
 
@@ -108,13 +115,17 @@ impl PluginHost {
         let mut loaded = Vec::new();
         let folders = plugin_folders(dir)?;
         let mut errors = self.strangers(dir, &folders);
+        let mut ungranted = BTreeMap::new();
         for folder in folders {
             match block_on(self.load(&folder)) {
                 Ok(plugin) => loaded.push(plugin),
+                Err(PluginError::MissingGrant { plugin, what, line }) if !self.grants.contains_key(&plugin) => {
+                    ungranted.insert(plugin.clone(), PluginError::MissingGrant { plugin, what, line });
+                }
                 Err(error) => errors.push(error),
             }
         }
-        let mut plugins = Plugins { tools: Vec::new(), rewards: Vec::new(), filters: Vec::new() };
+        let mut plugins = Plugins { tools: Vec::new(), rewards: Vec::new(), filters: Vec::new(), ungranted };
         for plugin in loaded {
             match plugin {
                 Loaded::Tool(tool) => plugins.tools.push(tool),
@@ -156,6 +167,8 @@ impl PluginHost {
     async fn load(&self, folder: &Path) -> Result<Loaded> {
         let checked = CheckedPlugin::read(folder)?;
         let manifest = &checked.manifest;
+        let grant = self.grants.get(&manifest.name);
+        grant::check(manifest, grant)?;
         let config = manifest.configuration(self.config.get(&manifest.name))?;
         let info = Arc::new(PluginInfo {
             name: manifest.name.clone(),
@@ -166,7 +179,10 @@ impl PluginHost {
             folder: folder.into(),
             digest: checked.digest.clone(),
             num_bytes: checked.bytes.len() as u64,
-            corpora: self.granted(manifest)?,
+            corpora: manifest.ask.corpora.clone(),
+            hosts: manifest.ask.hosts.clone(),
+            secrets: manifest.ask.secrets.clone(),
+            network: grant::network(&manifest.name, &manifest.ask, grant, self.lookup.clone())?,
             limits: manifest.limits,
             config_json: serde_json::Value::Object(config).to_string(),
         });
@@ -180,22 +196,6 @@ impl PluginHost {
             Kind::Reward => Loaded::Reward(RewardPlugin::load(runtime, info, instance).await?),
             Kind::DatasetFilter => Loaded::Filter(FilterPlugin::load(runtime, info, instance).await?),
         })
-    }
-
-    /// The corpora that a plugin may search: what it asks for, if all of that is granted.
-    fn granted(&self, manifest: &Manifest) -> Result<Vec<String>> {
-        if let Some(grant) = self.grants.get(&manifest.name) {
-            for corpus in &manifest.ask.corpora {
-                if !grant.corpora.contains(corpus) {
-                    return Err(PluginError::MissingGrant {
-                        plugin: manifest.name.clone(),
-                        what: format!("the corpus `{corpus}`"),
-                        line: format!("`corpora = [\"{corpus}\"]` to the grants of {}", manifest.name),
-                    });
-                }
-            }
-        }
-        Ok(manifest.ask.corpora.clone())
     }
 }
 

@@ -96,7 +96,7 @@ fn facts(manifest: &Manifest, folder: &Path) -> Facts {
         description: manifest.description.clone(),
         digest: bytes.as_deref().map(crate::lock::digest),
         num_bytes: bytes.map(|bytes| bytes.len() as u64),
-        asks: manifest.ask.corpora.iter().map(|corpus| format!("corpus {corpus}")).collect(),
+        asks: manifest.ask.words(),
     }
 }
 

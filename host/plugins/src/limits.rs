@@ -20,21 +20,42 @@ pub struct Limits {
     pub output_pixels: u64,
     /// Most log lines of a call; the rest is counted and dropped.
     pub log_lines: u64,
+    /// Most HTTP requests of a call; repeated and redirected ones count again.
+    pub http_requests: u64,
+    /// Most bytes of the bodies of a call's requests and answers together.
+    pub http_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { deadline_ms: 10_000, memory_mib: 64, output_bytes: 4 << 20, output_images: 16, output_pixels: 16 << 20, log_lines: 32 }
+        Limits {
+            deadline_ms: 10_000,
+            memory_mib: 64,
+            output_bytes: 4 << 20,
+            output_images: 16,
+            output_pixels: 16 << 20,
+            log_lines: 32,
+            http_requests: 16,
+            http_bytes: 8 << 20,
+        }
     }
 }
 
 /// Largest value that a manifest may ask for, field by field.
-pub const CEILING: Limits =
-    Limits { deadline_ms: 600_000, memory_mib: 256, output_bytes: 64 << 20, output_images: 64, output_pixels: 64 << 20, log_lines: 1000 };
+pub const CEILING: Limits = Limits {
+    deadline_ms: 600_000,
+    memory_mib: 256,
+    output_bytes: 64 << 20,
+    output_images: 64,
+    output_pixels: 64 << 20,
+    log_lines: 1000,
+    http_requests: 256,
+    http_bytes: 64 << 20,
+};
 
 impl Limits {
     /// The fields by name.
-    pub fn fields(&self) -> [(&'static str, u64); 6] {
+    pub fn fields(&self) -> [(&'static str, u64); 8] {
         [
             ("deadline_ms", self.deadline_ms),
             ("memory_mib", self.memory_mib),
@@ -42,6 +63,8 @@ impl Limits {
             ("output_images", self.output_images),
             ("output_pixels", self.output_pixels),
             ("log_lines", self.log_lines),
+            ("http_requests", self.http_requests),
+            ("http_bytes", self.http_bytes),
         ]
     }
 

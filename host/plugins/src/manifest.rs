@@ -1,5 +1,6 @@
 //! `plugin.toml`: what a plugin is, what it asks for, and the defaults of its configuration.
 
+use crate::net::{HostRule, is_secret_name};
 use crate::{Limits, PluginError, Result};
 use serde_json::Value;
 use std::fmt;
@@ -73,11 +74,71 @@ pub struct Manifest {
 }
 
 /// What a plugin asks for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ask {
     /// Corpora to search, by name.
     pub corpora: Vec<String>,
+    /// Hosts to send requests to.
+    pub hosts: Vec<HostRule>,
+    /// Methods of the requests.
+    pub methods: Vec<Method>,
+    /// Secrets to put into requests, by name.
+    pub secrets: Vec<String>,
+}
+
+impl Default for Ask {
+    fn default() -> Self {
+        Ask { corpora: Vec::new(), hosts: Vec::new(), methods: reading(), secrets: Vec::new() }
+    }
+}
+
+impl Ask {
+    /// What is asked for, in words, e.g. `corpus default`.
+    pub fn words(&self) -> Vec<String> {
+        let corpora = self.corpora.iter().map(|corpus| format!("corpus {corpus}"));
+        let hosts = self.hosts.iter().map(|host| format!("host {host}"));
+        let methods = self.methods.iter().filter(|method| !reading().contains(method)).map(|method| format!("method {method}"));
+        corpora.chain(hosts).chain(methods).chain(self.secrets.iter().map(|secret| format!("secret {secret}"))).collect()
+    }
+}
+
+/// The methods that only read, which need not be asked for.
+pub(crate) fn reading() -> Vec<Method> {
+    vec![Method("GET".into()), Method("HEAD".into())]
+}
+
+/// A method of HTTP, in upper case.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Method(String);
+
+impl Method {
+    /// The methods that plugins may use.
+    const ALL: [&'static str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+}
+
+impl TryFrom<String> for Method {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        match Self::ALL.contains(&text.as_str()) {
+            true => Ok(Method(text)),
+            false => Err(format!("`{text}` is no method that plugins may use; expected one of {}", Self::ALL.join(", "))),
+        }
+    }
+}
+
+impl From<Method> for String {
+    fn from(method: Method) -> String {
+        method.0
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl Manifest {
@@ -116,6 +177,12 @@ impl Manifest {
         }
         if let Some(corpus) = self.ask.corpora.iter().find(|name| name.trim().is_empty()) {
             return bad("ask.corpora", corpus, "names of corpora");
+        }
+        if let Some(secret) = self.ask.secrets.iter().find(|name| !is_secret_name(name)) {
+            return bad("ask.secrets", secret, "names of letters, digits and single `_`");
+        }
+        if !self.ask.secrets.is_empty() && self.ask.hosts.is_empty() {
+            return bad("ask.hosts", "[]", "the hosts that the secrets are for");
         }
         self.limits.check(file)
     }
@@ -272,7 +339,11 @@ mod tests {
             (&format!("{HEAD}[limits]\nmemory_mib = 4096"), "limits.memory_mib"),
             (&format!("{HEAD}[limits]\ndeadline_ms = 0"), "limits.deadline_ms"),
             (&format!("{HEAD}[limits]\nfuel = 1"), "unknown field `fuel`"),
-            (&format!("{HEAD}[ask]\nhosts = [\"example.org\"]"), "unknown field `hosts`"),
+            (&format!("{HEAD}[ask]\nhosts = [\"*\"]"), "`*` stands for too much"),
+            (&format!("{HEAD}[ask]\nhosts = [\"a.org/b\"]"), "more than scheme, host and port"),
+            (&format!("{HEAD}[ask]\nhosts = [\"a.org\"]\nmethods = [\"get\"]"), "`get` is no method"),
+            (&format!("{HEAD}[ask]\nhosts = [\"a.org\"]\nsecrets = [\"a b\"]"), "field `ask.secrets`"),
+            (&format!("{HEAD}[ask]\nsecrets = [\"KEY\"]"), "field `ask.hosts`"),
             (&format!("{HEAD}name = "), "TOML parse error"),
         ] {
             let message = manifest(text).unwrap_err().to_string();

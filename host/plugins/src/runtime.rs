@@ -43,6 +43,13 @@ impl Runtime {
         Ok(Runtime { engine, linker, cache, corpus, slots: Semaphore::new(MAX_CONCURRENT_CALLS) })
     }
 
+    /// Opens the call in which a plugin describes itself: without network, since what it says belongs to its bytes and configuration.
+    pub async fn open_description(&self, info: &Arc<PluginInfo>) -> Result<Call<'_>> {
+        let mut call = self.open(info, 0).await?;
+        call.store.data_mut().go_offline();
+        Ok(call)
+    }
+
     /// Waits for a free place and opens a call that is given `handles` handles.
     pub async fn open(&self, info: &Arc<PluginInfo>, handles: usize) -> Result<Call<'_>> {
         let closed = |_| PluginError::Other("shut down".into());
@@ -173,6 +180,7 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
     type State = HasSelf<CallState>;
     let mut linker = Linker::new(engine);
     wasi::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     plugin::types::add_to_linker::<_, State>(&mut linker, |state| state)?;
     plugin::images::add_to_linker::<_, State>(&mut linker, |state| state)?;
     plugin::corpus::add_to_linker::<_, State>(&mut linker, |state| state)?;

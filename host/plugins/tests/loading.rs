@@ -121,7 +121,7 @@ fn a_missing_field_and_every_other_fault_are_reported_together() {
 fn what_is_asked_for_must_be_granted() {
     let grants = |corpora: &[&str]| -> Grants {
         let corpora = corpora.iter().map(|corpus| corpus.to_string()).collect();
-        [("text-search".to_string(), Grant { corpora })].into()
+        [("text-search".to_string(), Grant { corpora, ..Grant::default() })].into()
     };
     host(&[]).with_grants(grants(&["default", "other"])).load_dir(&reference()).unwrap();
     let refused = host(&[]).with_grants(grants(&["other"])).load_dir(&reference()).map(|_| ()).unwrap_err();

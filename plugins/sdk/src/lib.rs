@@ -29,6 +29,8 @@
 
 pub mod bindings;
 pub mod filter;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod reward;
 pub mod tool;
 

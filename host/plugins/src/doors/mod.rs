@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod corpus;
+mod http;
 pub(crate) mod images;
 pub(crate) mod log;
 pub(crate) mod wasi;
@@ -9,6 +10,7 @@ pub(crate) mod wasi;
 use crate::limits::Limiter;
 use crate::types::CorpusService;
 use crate::{Limits, PluginInfo};
+use http::HttpDoor;
 use log::CallLog;
 use std::sync::Arc;
 use wasmtime::component::ResourceTable;
@@ -26,6 +28,7 @@ pub(crate) struct CallState {
     pub limiter: Limiter,
     /// What the guest said.
     pub log: CallLog,
+    http: HttpDoor,
     wasi: WasiCtx,
 }
 
@@ -37,6 +40,12 @@ impl CallState {
         table.set_max_capacity(handles + crate::limits::SPARE_HANDLES);
         let log = CallLog::new(info.name.clone(), limits.log_lines);
         let wasi = wasi::context(&log);
-        CallState { info, corpus, table, limiter: Limiter::new(&limits), log, wasi }
+        let http = HttpDoor::new(info.network.clone(), &limits, &log);
+        CallState { info, corpus, table, limiter: Limiter::new(&limits), log, http, wasi }
+    }
+
+    /// Takes the network away.
+    pub fn go_offline(&mut self) {
+        self.http = HttpDoor::new(None, &self.info.limits, &self.log);
     }
 }

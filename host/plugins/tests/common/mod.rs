@@ -84,6 +84,13 @@ pub fn episode(truth: &str, turns: &[&str]) -> RewardInput {
     }
 }
 
+/// The same for guests that use the network.
+pub fn block_on_net<T>(future: impl Future<Output = T>) -> T {
+    // One for the process: a plugin's connections outlive a call.
+    static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
+    RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()).block_on(future)
+}
+
 /// Runs a future on a runtime of its own.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap().block_on(future)

@@ -1,0 +1,91 @@
+//! What a run grants its plugins. A manifest asks, a run grants, and nothing else can be reached.
+
+use crate::manifest::{Ask, Manifest, Method, reading};
+use crate::net::{HostRule, Lookup, Network, SecretSource};
+use crate::{PluginError, Result};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a run grants, by plugin name. A plugin that is not named is granted the corpora that it asks for, and nothing else.
+pub type Grants = BTreeMap<String, Grant>;
+
+/// What a run grants one plugin: a table `[plugins.grants.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grant {
+    /// Corpora, by name.
+    pub corpora: Vec<String>,
+    /// Hosts.
+    pub hosts: Vec<HostRule>,
+    /// Methods of requests.
+    pub methods: Vec<Method>,
+    /// Networks that are not of the public internet and may be dialled all the same, e.g. `127.0.0.0/8`.
+    pub networks: Vec<IpNet>,
+    /// Where the secrets are, by name.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// How often a request that reads is repeated when the server is overloaded or cannot be reached.
+    pub retries: u32,
+    /// Most requests at once, over all calls of the plugin.
+    pub max_in_flight: usize,
+    /// Most requests a second, over all calls of the plugin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<u32>,
+}
+
+impl Default for Grant {
+    fn default() -> Self {
+        Grant {
+            corpora: Vec::new(),
+            hosts: Vec::new(),
+            methods: reading(),
+            networks: Vec::new(),
+            secrets: BTreeMap::new(),
+            retries: 2,
+            max_in_flight: 8,
+            requests_per_second: None,
+        }
+    }
+}
+
+/// The first thing that a plugin asks for and does not get.
+///
+/// # Errors
+/// [`PluginError::MissingGrant`] with the line to add.
+pub(crate) fn check(manifest: &Manifest, grant: Option<&Grant>) -> Result<()> {
+    let ask = &manifest.ask;
+    let missing = |what: String, line: String, section: &str| {
+        let place = format!("[plugins.grants.{}{section}]", manifest.name);
+        Err(PluginError::MissingGrant { plugin: manifest.name.clone(), what, line: format!("`{line}` under {place}") })
+    };
+    let none = Grant { corpora: ask.corpora.clone(), ..Grant::default() };
+    let grant = grant.unwrap_or(&none);
+    if let Some(corpus) = ask.corpora.iter().find(|corpus| !grant.corpora.contains(corpus)) {
+        return missing(format!("the corpus `{corpus}`"), format!("corpora = [\"{corpus}\"]"), "");
+    }
+    if let Some(host) = ask.hosts.iter().find(|host| !grant.hosts.iter().any(|granted| granted.covers(host))) {
+        return missing(format!("the host `{host}`"), format!("hosts = [\"{host}\"]"), "");
+    }
+    if let Some(method) = ask.methods.iter().find(|method| !grant.methods.contains(method)) {
+        return missing(format!("the method `{method}`"), format!("methods = [\"{method}\"]"), "");
+    }
+    match ask.secrets.iter().find(|secret| !grant.secrets.contains_key(*secret)) {
+        Some(secret) => {
+            let host = ask.hosts.first().map(ToString::to_string).unwrap_or_default();
+            let line = format!("env = \"{secret}\"` and `hosts = [\"{host}\"]");
+            missing(format!("the secret `{secret}`"), line, &format!(".secrets.{secret}"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The network of a plugin that has one. A run may grant more than is asked for; the plugin gets what it asks for.
+///
+/// # Errors
+/// When a secret cannot be had, or the client does not start.
+pub(crate) fn network(plugin: &str, ask: &Ask, grant: Option<&Grant>, lookup: Arc<dyn Lookup>) -> Result<Option<Arc<Network>>> {
+    let Some(grant) = grant.filter(|_| !ask.hosts.is_empty()) else { return Ok(None) };
+    let mut grant = grant.clone();
+    grant.secrets.retain(|name, _| ask.secrets.contains(name));
+    Ok(Some(Arc::new(Network::new(plugin, &ask.hosts, &ask.methods, &grant, lookup)?)))
+}

@@ -1,0 +1,17 @@
+//! The network as a plugin may use it: where it may send requests ([`HostRule`]), which addresses may be dialled (`address`), which
+//! secrets are put in on the way out (`secret`), and the client that keeps to all of it (`client`).
+//!
+//! A guest sees `wasi:http` (the door `http`); nothing else reaches a socket.
+
+mod address;
+mod client;
+mod resolver;
+mod rule;
+mod secret;
+
+pub use resolver::{Lookup, SystemLookup};
+pub use rule::HostRule;
+pub use secret::SecretSource;
+
+pub(crate) use client::{Budget, NetError, Network, Request};
+pub(crate) use secret::is_secret_name;

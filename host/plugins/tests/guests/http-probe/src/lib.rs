@@ -1,0 +1,53 @@
+//! Sends the requests that a test tells it to, one after the other, and shows what came back.
+
+use mmhost_sdk::tool::{CallForm, Description, Input, Part, Tool, ToolError};
+use mmhost_sdk::{ConfigError, http};
+
+#[derive(miniserde::Deserialize)]
+struct Config {}
+
+#[derive(miniserde::Deserialize)]
+struct Order {
+    method: String,
+    url: String,
+    headers: Vec<(String, String)>,
+    body: String,
+    /// How often; the last answer is shown.
+    times: u32,
+}
+
+struct Probe;
+
+impl Tool for Probe {
+    type Config = Config;
+
+    fn describe(_: &Config) -> Result<Description, ConfigError> {
+        Ok(Description {
+            name: "http-probe".into(),
+            description: "sends requests".into(),
+            call: CallForm::Tag("probe".into()),
+            max_calls: 1,
+            instruction: String::new(),
+            needs_image: false,
+        })
+    }
+
+    fn call(_: &Config, input: Input) -> Result<Vec<Part>, ToolError> {
+        let order: Order = miniserde::json::from_str(&input.argument).map_err(|_| ToolError::BadArgument("no order".into()))?;
+        let headers: Vec<(&str, &str)> = order.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut text = String::new();
+        for _ in 0..order.times {
+            let answer = http::send(&order.method, &order.url, &headers, order.body.as_bytes());
+            let answer = answer.map_err(|error| ToolError::Unavailable(error.to_string()))?;
+            text = format!("{}\n", answer.status);
+            for (name, value) in &answer.headers {
+                text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value)));
+            }
+            text.push('\n');
+            text.push_str(&String::from_utf8_lossy(&answer.body));
+        }
+        Ok(vec![Part::Text(text)])
+    }
+}
+
+mmhost_sdk::export_tool!(Probe);

@@ -1,0 +1,7 @@
+(func $deeper (param i32) (result i32) (i32.add (call $deeper (i32.add (local.get 0) (i32.const 1))) (i32.const 1)))
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (call $deeper (i32.const 0)))
+(func $start)
+(func $describing)
+(func $allocating)
+(func $after)

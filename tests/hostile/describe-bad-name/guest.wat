@@ -1,0 +1,7 @@
+(data (i32.const 1024) "../x")
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (call $fine))
+(func $start)
+(func $describing (i32.store (i32.const 4) (i32.const 1024)) (i32.store (i32.const 8) (i32.const 4)))
+(func $allocating)
+(func $after)

@@ -1,0 +1,6 @@
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (call $fine))
+(func $start)
+(func $describing (i32.store (i32.const 32) (i32.const 0)))
+(func $allocating)
+(func $after)

@@ -1,0 +1,6 @@
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (call $fine))
+(func $start)
+(func $describing (drop (memory.grow (i32.const 4))) (memory.fill (i32.const 1024) (i32.const 65) (i32.const 100000)) (i32.store (i32.const 12) (i32.const 1024)) (i32.store (i32.const 16) (i32.const 100000)))
+(func $allocating)
+(func $after)

@@ -1,0 +1,8 @@
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (i32.div_u (i32.const 1) (local.get $length))
+  (drop)
+  (i32.div_u (i32.const 1) (i32.const 0)))
+(func $start)
+(func $describing)
+(func $allocating)
+(func $after)

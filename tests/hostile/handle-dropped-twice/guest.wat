@@ -1,0 +1,8 @@
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (call $drop_image (i32.load (local.get $images)))
+  (call $drop_image (i32.load (local.get $images)))
+  (call $fine))
+(func $start)
+(func $describing)
+(func $allocating)
+(func $after)

@@ -1,0 +1,7 @@
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (loop $again (drop (call $duplicate (i32.load (local.get $images)))) (br $again))
+  unreachable)
+(func $start)
+(func $describing)
+(func $allocating)
+(func $after)

@@ -1,0 +1,7 @@
+(data (i32.const 1024) "\89PNG\0d\0a\1a\0a\00\00\00\0dIHDR\00\00\ea\60\00\00\ea\60\08\02\00\00\00\0f\b0\e2\15\00\00\00\00IDAT\35\af\06\1e\00\00\00\00IEND\ae\42\60\82")
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (call $image (i32.const 1024) (i32.const 57)))
+(func $start)
+(func $describing)
+(func $allocating)
+(func $after)

@@ -1,0 +1,7 @@
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (i32.store (i32.const 1024) (i32.const 0xfffefdfc))
+  (call $answer (i32.const 1024) (i32.const 4)))
+(func $start)
+(func $describing)
+(func $allocating)
+(func $after)

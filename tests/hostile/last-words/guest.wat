@@ -1,0 +1,7 @@
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (call $log (i32.const 3) (i32.const 544) (i32.const 4))
+  unreachable)
+(func $start)
+(func $describing)
+(func $allocating)
+(func $after)

@@ -1,0 +1,8 @@
+(data (i32.const 1024) "\1b[2J\0d\0aowned\07 by the guest\00")
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (call $log (i32.const 2) (i32.const 1024) (i32.const 24))
+  (call $fine))
+(func $start)
+(func $describing)
+(func $allocating)
+(func $after)

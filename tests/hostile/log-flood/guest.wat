@@ -1,0 +1,11 @@
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (local $i i32)
+  (loop $again
+    (call $log (i32.const 2) (i32.const 544) (i32.const 4))
+    (local.set $i (i32.add (local.get $i) (i32.const 1)))
+    (br_if $again (i32.lt_u (local.get $i) (i32.const 100000))))
+  (call $fine))
+(func $start)
+(func $describing)
+(func $allocating)
+(func $after)

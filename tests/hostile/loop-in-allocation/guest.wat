@@ -1,0 +1,7 @@
+(global $described (mut i32) (i32.const 0))
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (call $fine))
+(func $start)
+(func $describing)
+(func $allocating (loop $again (br $again)))
+(func $after)

@@ -1,0 +1,6 @@
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (call $fine))
+(func $start)
+(func $describing)
+(func $allocating)
+(func $after)

@@ -1,0 +1,7 @@
+(table $table 10000000 funcref)
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (call $fine))
+(func $start)
+(func $describing)
+(func $allocating)
+(func $after)

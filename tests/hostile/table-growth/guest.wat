@@ -1,0 +1,8 @@
+(table $table 1 funcref)
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (drop (table.grow $table (ref.null func) (i32.const 1000000)))
+  (call $fine))
+(func $start)
+(func $describing)
+(func $allocating)
+(func $after)

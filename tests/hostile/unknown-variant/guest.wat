@@ -1,0 +1,8 @@
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (drop (call $fine))
+  (i32.store8 (i32.const 96) (i32.const 77))
+  (i32.const 64))
+(func $start)
+(func $describing)
+(func $allocating)
+(func $after)

@@ -1,0 +1,7 @@
+(table 1 funcref)
+(func $attack (param $argument i32) (param $length i32) (param $images i32) (result i32)
+  (call_indirect (result i32) (i32.const 0)))
+(func $start)
+(func $describing)
+(func $allocating)
+(func $after)
