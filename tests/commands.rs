@@ -90,6 +90,35 @@ fn the_atlas_is_written_as_the_configuration_divides_it() {
     assert!(message.contains("[data.atlas]") && message.contains("held out"), "{message}");
 }
 
+/// The table names what is missing and the line to add; with that line, it is granted.
+#[test]
+fn grants_are_shown_against_what_plugins_ask_for() {
+    let mmhost = Mmhost::new();
+    let plugins = common::root().join("plugins").display().to_string();
+    let tiny = fs::read_to_string(common::tiny_config()).unwrap();
+    fs::write(mmhost.path("own.toml"), &tiny).unwrap();
+    let table = mmhost.ok(&["plugin", "list", &plugins, "--config", "own.toml"]);
+    let row = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {table}")).to_owned();
+    assert!(row("text-search").split_whitespace().eq(["text-search", "yes", "yes", "corpus", "default"]), "{table}");
+    assert!(row("web-search").contains("host serpapi.com, host r.jina.ai, secret SEARCH_KEY"), "{table}");
+    let line = "add `hosts = [\"serpapi.com\"]` under [plugins.grants.web-search]";
+    assert!(row("web-search").split_whitespace().take(3).eq(["web-search", "no", "no"]) && table.contains(line), "{table}");
+
+    let used = tiny.replace("\"text-search\"]", "\"web-search\"]");
+    assert_ne!(used, tiny);
+    fs::write(mmhost.path("used.toml"), &used).unwrap();
+    let message = mmhost.fails(3, &["plugin", "list", &plugins, "--config", "used.toml"]);
+    assert!(message.contains("the run would not start: it uses web-search"), "{message}");
+    let message = mmhost.fails(3, &["train", "--plugins", &plugins, "--config", "used.toml", "--run", "run"]);
+    assert!(message.contains(line), "{message}");
+
+    let grant = "[plugins.grants.web-search]\nhosts = [\"serpapi.com\", \"r.jina.ai\"]\n\
+                 secrets.SEARCH_KEY = { env = \"SEARCH_KEY\", hosts = [\"serpapi.com\"] }\n";
+    fs::write(mmhost.path("granted.toml"), format!("{used}\n{grant}")).unwrap();
+    let table = mmhost.ok(&["plugin", "list", &plugins, "--config", "granted.toml"]);
+    assert!(table.lines().any(|line| line.split_whitespace().take(3).eq(["web-search", "yes", "yes"])), "{table}");
+}
+
 #[test]
 fn the_real_sample_of_fvqa_reads() {
     let sample = common::root().join("../shared/data/fvqa-mini.parquet");

@@ -99,6 +99,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
     #[command(flatten)]
+    pub tape: TapeArgs,
+    #[command(flatten)]
     pub cache: CacheArg,
 }
 
@@ -111,6 +113,30 @@ pub enum WorkflowArg {
     Rag,
     /// The policy decides
     OnDemand,
+}
+
+/// Recording and replaying what tools answer.
+#[derive(Debug, Args)]
+pub struct TapeArgs {
+    /// Keep what every tool call answered, in replay/ of the run directory (for eval: of --episodes)
+    #[arg(long)]
+    pub record: bool,
+    /// Answer tool calls from the recording of --replay-from; unknown calls are made, or, with --replay=strict, end the run
+    #[arg(long, value_name = "MODE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "lenient")]
+    #[arg(requires = "replay_from", conflicts_with = "record")]
+    pub replay: Option<ReplayArg>,
+    /// The run directory, or the --episodes folder of an evaluation, whose recording to replay
+    #[arg(long, value_name = "RUN", requires = "replay")]
+    pub replay_from: Option<PathBuf>,
+}
+
+/// What becomes of a call that is not on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReplayArg {
+    /// It is made
+    Lenient,
+    /// It ends the run
+    Strict,
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +170,8 @@ pub struct EvalArgs {
     /// Also keep the episodes and their images in this folder
     #[arg(long, value_name = "DIR")]
     pub episodes: Option<PathBuf>,
+    #[command(flatten)]
+    pub tape: TapeArgs,
     #[command(flatten)]
     pub cache: CacheArg,
 }
@@ -288,11 +316,14 @@ pub enum PluginCommand {
         #[arg(long)]
         check: bool,
     },
-    /// List the plugins of a folder.
+    /// List the plugins of a folder: or, with a run's configuration, who may do what in it.
     List {
         /// Folder of plugins
         #[arg(value_name = "DIR", default_value = "plugins")]
         plugins: PathBuf,
+        /// Configuration whose [plugins.grants] to hold against what the plugins ask for
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Describe one plugin: kind, version, digest, size, imports, what it asks for, its configuration.
     Inspect {

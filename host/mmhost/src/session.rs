@@ -10,11 +10,12 @@ use mmhost_data::{Sample, SampleFilter, apply_filters};
 use mmhost_engine::{LocalEngine, LocalEngineOptions};
 use mmhost_model::{ModelFolder, Processor, Qwen2_5Vl};
 use mmhost_plugins::{CallForm, FilterPlugin, HostOptions, PluginHost, RewardPlugin, ToolPlugin};
-use mmhost_rollout::{Protocol, Roller, Task, Tool};
+use mmhost_rollout::{Protocol, Roller, Tape, TapeCounts, TapeMode, Task, Tool};
 
+use crate::cli::{ReplayArg, TapeArgs};
 use crate::config::{Config, DataSource};
 use crate::corpora::Corpora;
-use crate::failure::{Blame, Outcome, bad_input};
+use crate::failure::{Blame, Failure, Outcome, bad_input};
 use crate::ui::Ui;
 
 /// Name under which the atlas offers its corpus.
@@ -46,7 +47,11 @@ pub struct Session {
     pub cache: PathBuf,
     tools: Vec<ToolPlugin>,
     filters: Vec<FilterPlugin>,
+    tape: Option<Arc<Tape>>,
 }
+
+/// Folder of the recording of tool calls, in a run directory.
+const REPLAY: &str = "replay";
 
 /// Which tools the two search ratios count.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +114,33 @@ impl Session {
             text_search: specs.iter().find(|s| !s.needs_image && !matches!(s.call, CallForm::Literal(_))).map(|s| s.name.clone()),
         };
         let protocol = Protocol::new(config.protocol.clone(), specs).input("[protocol] and the tools do not fit together")?;
-        Ok(Self { ui, config, protocol, reward, roles, world, digests, cache, tools, filters })
+        Ok(Self { ui, config, protocol, reward, roles, world, digests, cache, tools, filters, tape: None })
+    }
+
+    /// Records tool calls under `dir`, or replays them, as the command line asks.
+    pub fn open_tape(&mut self, args: &TapeArgs, dir: Option<&Path>) -> Outcome<()> {
+        let (dir, mode) = match (&args.replay_from, args.replay, args.record) {
+            (Some(from), Some(ReplayArg::Strict), _) => (Some(from.as_path()), TapeMode::Strict),
+            (Some(from), Some(ReplayArg::Lenient), _) => (Some(from.as_path()), TapeMode::Replay),
+            (_, _, true) => (dir, TapeMode::Record),
+            _ => return Ok(()),
+        };
+        let dir = dir.ok_or_else(|| Failure::Usage("--record needs --episodes DIR, in which to keep the recording".into()))?;
+        self.tape = Some(Tape::open(&dir.join(REPLAY), mode).input("cannot open the recording of tool calls")?);
+        Ok(())
+    }
+
+    /// Whether the recording, if there is one, lets the run go on.
+    pub fn check_tape(&self) -> Outcome<()> {
+        self.tape.as_ref().map_or(Ok(()), |tape| tape.check()).input("the run cannot go on")
+    }
+
+    /// Says how tool calls were answered, where there is a recording.
+    pub fn tell_tape(&self) {
+        if let Some(counts) = self.tape.as_ref().map(|tape| tape.counts()) {
+            let TapeCounts { hits, misses, failures } = counts;
+            self.ui.say(format!("tool calls: {hits} answered from the recording, {misses} not on it; {failures} answers were failures"));
+        }
     }
 
     /// Starts an engine over a model.
@@ -117,7 +148,8 @@ impl Session {
         let model = Qwen2_5Vl::frozen(&folder.config, &folder.weights).internal("cannot build the network")?;
         let options = LocalEngineOptions { workers: self.config.worker_threads(), max_batch: MAX_BATCH, prefill_tokens: PREFILL_TOKENS };
         let engine = LocalEngine::start(model, folder.processor.clone(), options);
-        let tools = self.tools.iter().map(|t| Arc::new(t.clone()) as Arc<dyn Tool>).collect();
+        let tools = self.tools.iter().map(|t| Arc::new(t.clone()) as Arc<dyn Tool>);
+        let tools = tools.map(|tool| self.tape.as_ref().map_or(tool.clone(), |tape| tape.before(tool))).collect();
         let roller = Roller::new(Arc::new(engine), folder.processor.clone(), tools, self.config.protocol.clone())
             .input("[protocol] and the tools do not fit together")?;
         Ok(Policy { folder, roller })

@@ -3,7 +3,7 @@
 use crate::host::{CheckedPlugin, plugin_folders};
 use crate::lock::{Lock, digest_sources};
 use crate::manifest::{Kind, MANIFEST, Manifest};
-use crate::{Limits, Result};
+use crate::{Grants, Limits, Result};
 use std::path::{Path, PathBuf};
 
 /// A line of the table of plugins.
@@ -69,6 +69,39 @@ pub struct Inspection {
 /// When the folder cannot be listed or holds no plugin.
 pub fn list(dir: &Path) -> Result<Vec<Row>> {
     Ok(plugin_folders(dir)?.into_iter().map(row).collect())
+}
+
+/// What a run lets one plugin do.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Permissions {
+    /// Name.
+    pub name: String,
+    /// What it asks for and, unless it is refused, may use, in words.
+    pub asks: Vec<String>,
+    /// Names that are not of the public internet, e.g. `network 127.0.0.0/8`, and how fast it may ask.
+    pub besides: Vec<String>,
+    /// What is missing, with the line to add.
+    pub refused: Option<String>,
+}
+
+/// Who may do what under a run's grants. Secrets are named, not read.
+///
+/// # Errors
+/// When the folder cannot be listed, or a manifest cannot be read.
+pub fn permissions(dir: &Path, grants: &Grants) -> Result<Vec<Permissions>> {
+    let one = |folder: PathBuf| {
+        let manifest = Manifest::read(&folder)?;
+        let grant = grants.get(&manifest.name);
+        let networks = grant.into_iter().flat_map(|grant| grant.networks.iter().map(|network| format!("network {network}")));
+        let pace = grant.and_then(|grant| grant.requests_per_second).map(|n| format!("{n} requests a second"));
+        Ok(Permissions {
+            asks: manifest.ask.words(),
+            besides: networks.chain(pace).collect(),
+            refused: crate::grant::check(&manifest, grant).err().map(|error| error.to_string()),
+            name: manifest.name,
+        })
+    };
+    plugin_folders(dir)?.into_iter().map(one).collect()
 }
 
 fn row(folder: PathBuf) -> Row {

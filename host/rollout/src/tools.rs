@@ -25,6 +25,36 @@ pub trait Tool: Send + Sync {
     fn digest(&self) -> &str {
         ""
     }
+    /// The configuration that the component sees, as JSON; empty where there is none.
+    fn configuration(&self) -> &str {
+        ""
+    }
+    /// One call, timed, with a failure in the words of the episode.
+    async fn play(&self, input: &ToolInput) -> Played {
+        let started = Instant::now();
+        let result = self.call(input).await.map(|(parts, _cost)| parts);
+        // Whole microseconds, so that the record reads back as it was written.
+        let elapsed_ms = started.elapsed().as_micros() as f64 / 1e3;
+        Played { result: result.map_err(|error| Failed { told: told(&error), fault: error.to_string() }), elapsed_ms }
+    }
+}
+
+/// What a call came to.
+#[derive(Debug, Clone)]
+pub struct Played {
+    /// The tool's result.
+    pub result: Result<Vec<ResultPart>, Failed>,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: f64,
+}
+
+/// A call that failed.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Failed {
+    /// What the policy is told.
+    pub told: String,
+    /// What went wrong in full, for the record.
+    pub fault: String,
 }
 
 #[async_trait::async_trait]
@@ -39,6 +69,10 @@ impl Tool for ToolPlugin {
 
     fn digest(&self) -> &str {
         ToolPlugin::digest(self)
+    }
+
+    fn configuration(&self) -> &str {
+        &self.info().config_json
     }
 }
 
@@ -140,24 +174,22 @@ impl CallBook {
 /// One call from input to content. Never fails: a failure is an outcome.
 async fn perform(tool: Arc<dyn Tool>, input: ToolInput, processor: Processor, limits: ProtocolOptions) -> Outcome {
     let name = &tool.spec().name;
-    let started = Instant::now();
-    // Whole microseconds, so that the record reads back as it was written.
-    let elapsed = || started.elapsed().as_micros() as f64 / 1e3;
     if tool.spec().needs_image && input.images.is_empty() {
         return failure(&format!("{name} failed: the question has no image"), 0.0);
     }
-    let (parts, _cost) = match tool.call(&input).await {
-        Ok(result) => result,
-        Err(error) => {
-            tracing::debug!(tool = %name, %error, "a tool call failed");
-            return Outcome { fault: Some(error.to_string()), ..failure(&format!("{name} failed: {}", told(&error)), elapsed()) };
+    let Played { result, elapsed_ms } = tool.play(&input).await;
+    let parts = match result {
+        Ok(parts) => parts,
+        Err(Failed { told, fault }) => {
+            tracing::debug!(tool = %name, %fault, "a tool call failed");
+            return Outcome { fault: Some(fault), ..failure(&format!("{name} failed: {told}"), elapsed_ms) };
         }
     };
     match contents(parts, &processor, &limits) {
-        Ok(body) => Outcome { body, fault: None, elapsed_ms: elapsed() },
+        Ok(body) => Outcome { body, fault: None, elapsed_ms },
         Err(reason) => {
             tracing::warn!(tool = %name, %reason, "the result of a tool cannot be used");
-            Outcome { fault: Some(reason), ..failure(&format!("{name} failed: its result cannot be used"), elapsed()) }
+            Outcome { fault: Some(reason), ..failure(&format!("{name} failed: its result cannot be used"), elapsed_ms) }
         }
     }
 }

@@ -49,7 +49,8 @@ pub async fn run(args: EvalArgs, ui: Ui) -> Outcome<()> {
         WorkflowArg::OnDemand => Workflow::OnDemand,
     };
     let folder = ModelFolder::load(&args.model, &Device::Cpu).input(format!("cannot load the model {}", args.model.display()))?;
-    let session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache)?;
+    let mut session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache)?;
+    session.open_tape(&args.tape, args.episodes.as_deref())?;
     let mut samples = samples(&session, &args.data)?;
     samples.truncate(args.limit.unwrap_or(usize::MAX));
     let policy = session.policy(folder)?;
@@ -58,6 +59,8 @@ pub async fn run(args: EvalArgs, ui: Ui) -> Outcome<()> {
     session.ui.say(format!("asking {} questions", tasks.len()));
     let label = format!("eval={}/{}", args.data, workflow.name());
     let evaluation = evaluate(&session, &policy, &tasks, workflow, args.temperature, &label).await?;
+    session.check_tape()?;
+    session.tell_tape();
     if let Some(path) = &args.episodes {
         store_episodes(path, &format!("eval-{}", workflow.name()), &evaluation.episodes)?;
     }

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use mmhost_plugins::build::{BuildOptions, Outcome as BuildOutcome, build};
-use mmhost_plugins::inspect::{Inspection, Row, inspect, list};
+use mmhost_plugins::inspect::{Inspection, Permissions, Row, inspect, list, permissions};
 
 use crate::cli::PluginCommand;
+use crate::config::Config;
 use crate::failure::{Blame, Outcome, bad_input};
 use crate::ui::Ui;
 
@@ -13,7 +14,16 @@ use crate::ui::Ui;
 pub fn run(command: PluginCommand, ui: &Ui) -> Outcome<()> {
     match command {
         PluginCommand::Build { plugins, check } => run_build(&plugins, check, ui),
-        PluginCommand::List { plugins } => {
+        PluginCommand::List { plugins, config: Some(config) } => {
+            let config = Config::load(Some(&config))?;
+            let rows = permissions(&plugins, &config.plugins.grants).input(format!("cannot list the plugins of {}", plugins.display()))?;
+            let used: Vec<&String> = config.plugins.tools.iter().chain(&config.plugins.filters).chain([&config.plugins.reward]).collect();
+            print_permissions(&rows, &used);
+            let refused: Vec<&str> =
+                rows.iter().filter(|row| row.refused.is_some() && used.contains(&&row.name)).map(|row| row.name.as_str()).collect();
+            if refused.is_empty() { Ok(()) } else { Err(bad_input(format!("the run would not start: it uses {}", refused.join(", ")))) }
+        }
+        PluginCommand::List { plugins, config: None } => {
             let rows = list(&plugins).input(format!("cannot list the plugins of {}", plugins.display()))?;
             print_rows(&rows);
             let broken = rows.iter().filter(|row| row.problem.is_some()).count();
@@ -62,6 +72,22 @@ fn print_rows(rows: &[Row]) {
         }
         if let Some(problem) = &row.problem {
             println!("{:<18} would not load: {problem}", row.name);
+        }
+    }
+}
+
+fn print_permissions(rows: &[Permissions], used: &[&String]) {
+    println!("{:<18} {:<5} {:<8} asks for", "name", "used", "granted");
+    for row in rows {
+        let used = if used.contains(&&row.name) { "yes" } else { "no" };
+        let granted = if row.refused.is_none() { "yes" } else { "no" };
+        let asks = if row.asks.is_empty() { "nothing".to_string() } else { row.asks.join(", ") };
+        println!("{:<18} {used:<5} {granted:<8} {asks}", row.name);
+        if !row.besides.is_empty() {
+            println!("{:<33} besides: {}", "", row.besides.join(", "));
+        }
+        if let Some(refused) = &row.refused {
+            println!("{:<33} {refused}", "");
         }
     }
 }

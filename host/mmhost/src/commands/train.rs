@@ -74,7 +74,8 @@ pub async fn run(args: TrainArgs, ui: Ui) -> Outcome<()> {
         (run, config)
     };
     ui.say(format!("run directory {}", run.path().display()));
-    let session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache)?;
+    let mut session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache)?;
+    session.open_tape(&args.tape, Some(run.path()))?;
     if !args.resume {
         run.write_config(&session.config, &session.digests)?;
     }
@@ -143,6 +144,7 @@ impl Training {
             invariants: progress.invariants,
         };
         self.run.write_json("summary.json", &summary)?;
+        self.session.tell_tape();
         println!("{}", summary_table(&summary));
         // The run is over and whole: a page that cannot be made is told, and can be made later.
         match report::write_page(&[self.run.path().to_path_buf()], None, ReportOptions::MAX_EPISODES) {
@@ -178,6 +180,7 @@ impl Training {
             for (split, tasks) in tasks {
                 let label = format!("eval={who}-{split}/{name}");
                 let evaluation = evaluate(&self.session, policy, tasks, workflow, temperature, &label).await?;
+                self.session.check_tape()?;
                 self.store(&format!("{who}-{split}-{name}"), &evaluation.episodes)?;
                 bar.step(|| format!("{name} {split} accuracy {:.3}", evaluation.metrics.all.accuracy.value));
                 all.entry(name.to_string()).or_default().insert(split.clone(), evaluation.metrics);
@@ -210,6 +213,7 @@ impl Training {
                 .await
                 .or_else(|error| self.keep_violation(error))
                 .internal(format!("the rollouts of step {step} failed"))?;
+            self.session.check_tape()?;
             // 2. Score them.
             let mut episodes: Vec<&mut Episode> = groups.iter_mut().flatten().collect();
             mmhost_rollout::score(&self.session.reward, &mut episodes).await;
