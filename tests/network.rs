@@ -72,9 +72,8 @@ fn a_run_over_the_network_keeps_its_secret_and_replays_without_the_network() {
     let mmhost = Mmhost::new();
     let server = Server::start();
     let (plugins, config) = (plugins(&mmhost, &server), config(&mmhost, &server));
-    let args = |run: &str| -> Vec<String> {
-        ["train", "--plugins", &plugins, "--config", &config, "--steps", "2", "--run", run].map(str::to_owned).to_vec()
-    };
+    let args =
+        |run: &str| -> Vec<String> { ["train", "--plugins", &plugins, "--config", &config, "--run", run].map(str::to_owned).to_vec() };
     let run = |name: &str, more: &[&str]| {
         let path = mmhost.path(name);
         let mut all = args(&path.display().to_string());
@@ -102,7 +101,7 @@ fn a_run_over_the_network_keeps_its_secret_and_replays_without_the_network() {
     assert!(episodes(&recorded).eq(episodes(&replayed)), "the same episodes, byte for byte");
 
     // An evaluation records too, beside its episodes.
-    let (model, out) = (recorded.join("checkpoints/step-000002"), mmhost.path("out"));
+    let (model, out) = (recorded.join("checkpoints/step-000006"), mmhost.path("out"));
     let eval = |more: &[&str]| {
         let (model, out) = (model.display().to_string(), out.display().to_string());
         let args = ["eval", "--model", &model, "--data", "atlas", "--workflow", "rag", "--plugins", &plugins, "--limit", "8"];
