@@ -39,6 +39,8 @@ fn head(title: &str, what: &str, policy: &str) -> String {
     page.push_str(&format!("<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n"));
     page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
     page.push_str("<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n");
+    // Without an icon of its own the browser would ask the server for one.
+    page.push_str("<link rel=\"icon\" href=\"data:,\">\n");
     page.push_str(&format!("<title>{}{what}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n", escaped(title)));
     page.push_str("<noscript><p>This report draws itself with a script that it carries; scripts are switched off here.</p></noscript>\n");
     page

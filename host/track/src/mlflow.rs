@@ -30,13 +30,15 @@ pub(crate) struct Mlflow {
     info: RunInfo,
     path: PathBuf,
     state: State,
+    /// A request may have arrived whose answer did not.
+    unsure: bool,
 }
 
 impl Mlflow {
     pub fn new(client: Client, experiment: String, info: RunInfo) -> Self {
         let path = info.dir.join("track").join("mlflow.json");
         let state = read_state(&path).unwrap_or_default();
-        Self { client, experiment, info, path, state }
+        Self { client, experiment, info, path, state, unsure: false }
     }
 
     async fn call(&self, path: &[&str], body: Value) -> Result<Value, Fault> {
@@ -72,6 +74,20 @@ impl Mlflow {
         Ok(())
     }
 
+    /// Asks for the last step that the server has, which may be more than it has acknowledged.
+    async fn learn_last_step(&mut self) -> Result<(), Fault> {
+        let url = self.client.url(&["api", "2.0", "mlflow", "runs", "get"], &[("run_id", &self.state.run_id)]);
+        let found = self.client.get(url).await?;
+        let metrics = found["run"]["data"]["metrics"].as_array();
+        let steps = metrics
+            .into_iter()
+            .flatten()
+            .filter_map(|metric| Some(metric["step"].as_i64().or_else(|| metric["step"].as_str()?.parse().ok())? as usize));
+        self.state.last_step = steps.max().max(self.state.last_step);
+        self.unsure = false;
+        Ok(())
+    }
+
     async fn log_params(&self) -> Result<(), Fault> {
         let params: Vec<Value> = self
             .info
@@ -92,7 +108,7 @@ impl Service for Mlflow {
     async fn open(&mut self) -> Result<Option<usize>, Fault> {
         if !self.state.run_id.is_empty() {
             match self.call(&["runs", "update"], json!({"run_id": self.state.run_id, "status": "RUNNING"})).await {
-                Ok(_) => {}
+                Ok(_) => self.learn_last_step().await?,
                 // It was removed there.
                 Err(fault) if fault.is(StatusCode::NOT_FOUND) => self.state = State::default(),
                 Err(fault) => return Err(fault),
@@ -107,19 +123,28 @@ impl Service for Mlflow {
     }
 
     async fn send(&mut self, rows: &[Row]) -> Result<(), Fault> {
-        // A batch may have failed halfway: the same value of the same step is stored twice then, and is drawn as one.
-        let metrics: Vec<Value> = rows
-            .iter()
-            .flat_map(|row| {
-                row.values
-                    .iter()
-                    .map(move |(key, value)| json!({"key": name(key), "value": value, "timestamp": row.time_ms, "step": row.step}))
-            })
-            .collect();
-        for part in metrics.chunks(METRICS) {
-            self.call(&["runs", "log-batch"], json!({"run_id": self.state.run_id, "metrics": part})).await?;
+        if self.unsure {
+            self.learn_last_step().await?;
         }
-        self.state.last_step = rows.last().map(|row| row.step).or(self.state.last_step);
+        // Whole rows in a request, so that a step is there or is not.
+        let mut rest = &rows[rows.partition_point(|row| Some(row.step) <= self.state.last_step)..];
+        while !rest.is_empty() {
+            let sizes = rest.iter().scan(0, |sum, row| {
+                *sum += row.values.len();
+                Some(*sum)
+            });
+            let fitting = sizes.take_while(|sum| *sum <= METRICS).count().max(1);
+            let (part, later) = rest.split_at(fitting);
+            let metrics = part.iter().flat_map(|row| row.values.iter().map(|(key, value)| metric(row, key, *value)));
+            let metrics: Vec<Value> = metrics.collect();
+            self.unsure = true;
+            for some in metrics.chunks(METRICS) {
+                self.call(&["runs", "log-batch"], json!({"run_id": self.state.run_id, "metrics": some})).await?;
+            }
+            self.unsure = false;
+            self.state.last_step = part.last().map(|row| row.step).or(self.state.last_step);
+            rest = later;
+        }
         write_state(&self.path, &self.state);
         Ok(())
     }
@@ -131,6 +156,10 @@ impl Service for Mlflow {
         };
         self.call(&["runs", "update"], json!({"run_id": self.state.run_id, "status": status, "end_time": now_ms()})).await.map(drop)
     }
+}
+
+fn metric(row: &Row, key: &str, value: f64) -> Value {
+    json!({"key": name(key), "value": value, "timestamp": row.time_ms, "step": row.step})
 }
 
 /// A name as MLflow takes it.

@@ -36,6 +36,8 @@ pub(crate) struct Wandb {
     state: State,
     /// The last value of every figure.
     summary: Map<String, Value>,
+    /// Lines that arrived though their acknowledgement did not: the first of those that would be sent next.
+    arrived: usize,
     /// Entity and project as the server names them.
     place: [String; 2],
 }
@@ -45,7 +47,7 @@ impl Wandb {
         let path = info.dir.join("track").join("wandb.json");
         let state = read_state(&path).unwrap_or_else(|| State { run: new_id(&info), begun_ms: now_ms(), ..State::default() });
         let place = [entity.clone().unwrap_or_default(), project.clone()];
-        Self { client, project, entity, info, path, state, summary: Map::new(), place }
+        Self { client, project, entity, info, path, state, summary: Map::new(), arrived: 0, place }
     }
 
     async fn stream(&self, body: &Value) -> Result<(), Fault> {
@@ -73,16 +75,14 @@ impl Service for Wandb {
         let project = &bucket["project"];
         let text = |value: &Value, field: &str| value.as_str().map(str::to_owned).ok_or_else(|| missing(field));
         self.place = [text(&project["entity"]["name"], "bucket.project.entity.name")?, text(&project["name"], "bucket.project.name")?];
-        // The server's count decides where lines go: a batch may have arrived whose answer was lost.
-        if let Some(lines) = bucket["historyLineCount"].as_u64() {
-            self.state.lines = self.state.lines.max(lines as usize);
-        }
+        self.arrived = bucket["historyLineCount"].as_u64().map_or(0, |lines| (lines as usize).saturating_sub(self.state.lines));
         Ok(self.state.last_step)
     }
 
     async fn send(&mut self, rows: &[Row]) -> Result<(), Fault> {
+        let known = self.arrived.min(rows.len());
         let mut lines = Vec::with_capacity(rows.len());
-        for row in rows {
+        for row in &rows[known..] {
             let values = row.values.iter().map(|(key, value)| (key.clone(), json!(value)));
             let mut line: Map<String, Value> = values.collect();
             line.insert("_step".into(), json!(row.step));
@@ -92,10 +92,11 @@ impl Service for Wandb {
             lines.push(Value::Object(line).to_string());
         }
         let files = json!({
-            "wandb-history.jsonl": {"offset": self.state.lines, "content": lines},
+            "wandb-history.jsonl": {"offset": self.state.lines + known, "content": lines},
             "wandb-summary.json": {"offset": 0, "content": [Value::Object(self.summary.clone()).to_string()]},
         });
         self.stream(&json!({"files": files, "dropped": 0})).await?;
+        self.arrived -= known;
         self.state.lines += rows.len();
         self.state.last_step = rows.last().map(|row| row.step).or(self.state.last_step);
         write_state(&self.path, &self.state);
