@@ -19,8 +19,9 @@ fn has_script() -> bool {
     found
 }
 
+/// Sixty steps, so that the view of a step stands long enough to be drawn.
 fn train_args(run: &str) -> Vec<String> {
-    ["train", "--plugins", &common::plugins(), "--config", &common::tiny_config(), "--run", run].map(String::from).to_vec()
+    ["train", "--plugins", &common::plugins(), "--config", &common::tiny_config(), "--steps", "60", "--run", run].map(String::from).to_vec()
 }
 
 /// Trains on a terminal of the given size, after the shell commands in `first`; returns what the terminal received.
@@ -42,10 +43,15 @@ fn on_a_terminal(mmhost: &Mmhost, run: &str, size: (u16, u16), first: &str, vari
     bytes[from..to].to_vec()
 }
 
+fn terminal_of(rows: u16, columns: u16) -> vt100::Parser {
+    let cells = |number| std::num::NonZero::new(number).unwrap();
+    vt100::Parser::new(cells(rows), cells(columns), 0)
+}
+
 /// The lines that are left on a terminal, scrollback included.
 fn left_on(bytes: &[u8], (rows, columns): (u16, u16)) -> Vec<String> {
     // A screen so high that nothing scrolls out of it shows the scrollback too; movements are relative, so they mean the same.
-    let mut terminal = vt100::Parser::new(rows.max(400), columns, 0);
+    let mut terminal = terminal_of(rows.max(400), columns);
     terminal.process(bytes);
     let screen = terminal.screen();
     assert!(!screen.hide_cursor() && !screen.alternate_screen(), "the terminal is as it was");
@@ -67,7 +73,7 @@ fn a_pipe_gets_plain_lines() {
     }
     let log = String::from_utf8(out.stderr).unwrap();
     assert!(log.lines().all(|line| line.starts_with('[') && line.contains("s] ")), "{log}");
-    assert!(log.lines().any(|line| line.contains("GRPO 6/6  reward ")), "{log}");
+    assert!(log.lines().any(|line| line.contains("GRPO 60/60  reward ")), "{log}");
 }
 
 #[test]
@@ -79,7 +85,7 @@ fn a_terminal_shows_the_view_and_is_left_with_the_log() {
     let size = (30, 100);
     let bytes = on_a_terminal(&mmhost, "run", size, "", &[]);
     // At some time the whole view stood on the terminal.
-    let mut terminal = vt100::Parser::new(size.0, size.1, 0);
+    let mut terminal = terminal_of(size.0, size.1);
     let mut seen = String::new();
     for part in bytes.split_inclusive(|byte| *byte == b'G') {
         terminal.process(part);
@@ -89,7 +95,7 @@ fn a_terminal_shows_the_view_and_is_left_with_the_log() {
         }
     }
     for expected in
-        ["GRPO", "/6", "rollout", "learner", "reward", "accuracy", "searching", "entropy", "▄", "plugin", "image-search", "text-search"]
+        ["GRPO", "/60", "rollout", "learner", "reward", "accuracy", "searching", "entropy", "▄", "plugin", "image-search", "text-search"]
     {
         assert!(seen.contains(expected), "{expected}:\n{seen}");
     }
@@ -130,7 +136,7 @@ fn colours_and_drawing_can_be_declined() {
     let styled = plain.split('\u{1b}').skip(1).find(|rest| rest.trim_start_matches(|c: char| "[0123456789;".contains(c)).starts_with('m'));
     assert_eq!(styled, None, "without a colour");
     let dumb = String::from_utf8(on_a_terminal(&mmhost, "dumb", (30, 100), "", &[("TERM", "dumb")])).unwrap();
-    assert!(dumb.contains("GRPO 6/6") && !dumb.contains('\u{1b}'), "{dumb}");
+    assert!(dumb.contains("GRPO 60/60") && !dumb.contains('\u{1b}'), "{dumb}");
 }
 
 #[test]
