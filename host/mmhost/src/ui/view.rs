@@ -373,7 +373,7 @@ mod tests {
         assert_eq!(lines.len(), 11, "{lines:#?}");
         assert!(lines[0].starts_with("GRPO   ─") && lines[0].contains(" 4/280  0:00") && lines[0].ends_with("reward 0.9"), "{lines:#?}");
         assert_eq!(lines[2], "step   1.00 s  rollout 0.250 s 25 %  tools 0.050 s 5 %  reward 0.100 s 10 %  learner 0.600 s 60 %");
-        assert!(lines[4].contains("reward") && lines[4].contains("▁▁▁▁") && lines[4].contains("████"), "{lines:#?}");
+        assert!(lines[4].contains("reward") && lines[4].contains("▁▁▂▂▂▃") && lines[4].contains("▇▇██  accuracy"), "{lines:#?}");
         assert!(lines[5].starts_with("searching") && lines[5].contains("█") && lines[5].contains("KL                   –"), "{lines:#?}");
         assert!(lines[6].starts_with("entropy          0.200  ▄▄▄▄"), "{lines:#?}");
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
