@@ -128,7 +128,7 @@ fn a_watcher_is_told_what_is_new_and_asks_for_that_only() {
     let part = watch.json(&format!("/index?generation={generation}&from=2"));
     assert_eq!((&part["from"], &part["index"]["step"]), (&json!(2), &json!([2, 2])), "only what is new");
     // Rewards 0 and 1 in a group of two.
-    assert!((part["index"]["advantage"][1].as_f64().unwrap() - 0.7071).abs() < 1e-3, "{part}");
+    assert!((part["index"]["advantage"][1].as_f64().unwrap() - std::f64::consts::FRAC_1_SQRT_2).abs() < 1e-3, "{part}");
     let number = &part["index"]["at"][0];
     assert_eq!(watch.json(&format!("/episode/{number}?generation={generation}"))["id"], "step=2/group=0/rollout=0");
 

@@ -5,6 +5,8 @@ import type { Detail, Index, PageData, Part, Picture } from './types';
 
 /** How many times as long as it took to take something in the page rests: the run has the same cores. */
 const REST = 20;
+/** Longest rest in milliseconds: on a busy machine the time that passes is not the page's own. */
+const LONGEST_REST = 10_000;
 
 export type Connection = 'live' | 'lost' | 'over';
 
@@ -119,7 +121,7 @@ export function follow(first: PageData, take: (data: PageData) => Promise<void>,
     } catch {
       // The stream of events says whether the server is still there, and tells the version again when it is back.
     }
-    setTimeout(() => { busy = false; void update(); }, Math.max(200, REST * (performance.now() - start)));
+    setTimeout(() => { busy = false; void update(); }, Math.min(LONGEST_REST, Math.max(200, REST * (performance.now() - start))));
   };
   const events = new EventSource('events');
   events.addEventListener('version', (event) => { wanted = Number((event as MessageEvent<string>).data); tell('live'); void update(); });

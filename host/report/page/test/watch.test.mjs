@@ -55,8 +55,8 @@ describe('mmhost watch in a browser', { skip }, () => {
       await page.evaluate(() => { globalThis.__canvas = document.querySelector('#training canvas'); });
       const before = { heading: await text(page, '.pane h3'), status: await text(page, '.status'), top: await page.locator('.pane').evaluate((pane) => pane.getBoundingClientRect().top) };
       next();
-      await page.getByText('running · step 6 of 12').waitFor({ timeout: 15000 });
-      await page.getByText(/ of 232 episodes$/).waitFor();
+      await page.getByText('running · step 6 of 12').waitFor({ timeout: 45000 });
+      await page.getByText('232 episodes', { exact: true }).waitFor();
       assert.equal(await text(page, '.pane h3'), before.heading, 'the open episode stays');
       assert.match(page.url(), /tab=tokens/);
       assert.equal(await page.getByRole('searchbox').inputValue(), 'capital');
@@ -71,7 +71,7 @@ describe('mmhost watch in a browser', { skip }, () => {
       const whole = writeRun(dir, { name: 'whole-for-summary' });
       renameSync(join(whole, 'summary.json'), join(run, 'summary.json'));
       letGo();
-      await page.getByText('finished · 12 steps').waitFor({ timeout: 20000 });
+      await page.getByText('finished · 12 steps').waitFor({ timeout: 45000 });
       assert.match(await text(page, '#summary'), /92\.0.%/);
       assert.equal(await page.locator('.notice').count(), 0, 'nothing is missing any more');
       await page.evaluate(() => scrollTo(0, 0));
@@ -97,7 +97,7 @@ describe('mmhost watch in a browser', { skip }, () => {
       appendFileSync(join(made, 'metrics.jsonl'), '{"step":13,"rew');
       writeFileSync(join(made, 'base.json'), '{"direct":');
       for (const name of ['episodes', 'checkpoints', 'base.json', 'metrics.jsonl', 'run.toml']) renameSync(join(made, name), join(run, name));
-      await page.getByText('stopped early · step 12 of 24').waitFor({ timeout: 15000 });
+      await page.getByText('stopped early · step 12 of 24').waitFor({ timeout: 45000 });
       const missing = await text(page, '.notice');
       assert.match(missing, /metrics\.jsonl line 13 was not written to its end/);
       assert.match(missing, /base\.json is damaged/);
@@ -124,7 +124,7 @@ describe('mmhost watch in a browser', { skip }, () => {
       };
       await intact('at first');
       later();
-      await page.getByText('step 3 of 6').first().waitFor({ timeout: 15000 });
+      await page.getByText('step 3 of 6').first().waitFor({ timeout: 45000 });
       for (const tab of ['conversation', 'tokens', 'group']) {
         await page.evaluate((name) => { location.hash = `view?from=3&to=3&tab=${name}&episode=0%2F3%2F0%2F1`; }, tab);
         await page.locator(`.choice button[value=${tab}][aria-pressed=true]`).waitFor();
@@ -145,11 +145,11 @@ describe('mmhost watch in a browser', { skip }, () => {
     const first = await watch(run);
     const { page, close } = await open(browser, first.url);
     await first.end();
-    await page.getByText('The connection to mmhost watch is lost').waitFor({ timeout: 15000 });
+    await page.getByText('The connection to mmhost watch is lost').waitFor({ timeout: 45000 });
     const second = await watch(run, new URL(first.url).port);
     try {
       later();
-      await page.getByText('stopped early · step 4 of 8').waitFor({ timeout: 30000 });
+      await page.getByText('stopped early · step 4 of 8').waitFor({ timeout: 45000 });
       await page.getByText('Live: what is new appears by itself.').waitFor();
       await close();
     } finally {
