@@ -156,7 +156,7 @@ mod tests {
                     crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
                 }
             }
-            ((!crc >> 15) | (!crc << 17)).wrapping_add(0xa282_ead8)
+            (!crc).rotate_right(15).wrapping_add(0xa282_ead8)
         };
         let bytes = fs::read(path).unwrap();
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
