@@ -50,6 +50,7 @@ fn every_command_explains_itself() {
         &["eval"],
         &["score"],
         &["report"],
+        &["watch"],
         &["run", "list"],
         &["run", "show"],
         &["run", "diff"],

@@ -40,7 +40,7 @@ fn a_run_ends_in_a_summary_and_a_killed_run_resumes_to_the_same_one() {
         assert_eq!(expected[policy]["rag"]["test"]["searches_per_question"]["value"], 2.0, "RAG searches exactly twice");
         assert_eq!(expected[policy]["direct"]["test"]["searches_per_question"]["value"], 0.0, "direct never searches");
     }
-    for phase in ["base_model", "base_evaluation", "rollout", "learner", "trained_evaluation", "total"] {
+    for phase in ["base_model", "base_evaluation", "rollout", "reward", "learner", "trained_evaluation", "total"] {
         assert!(expected["timing"][phase].as_f64() > Some(0.0), "timing.{phase}: {}", expected["timing"]);
     }
     assert!(expected["peak_memory_bytes"].as_u64() > Some(1 << 20));
@@ -68,6 +68,10 @@ fn a_run_ends_in_a_summary_and_a_killed_run_resumes_to_the_same_one() {
         let rewards = |line: &str| {
             serde_json::from_str::<serde_json::Value>(line).map(|v| (v["step"].clone(), v["reward"].clone(), v["loss"].clone()))
         };
+        for line in text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()) {
+            let seconds = ["rollout_seconds", "tool_seconds", "reward_seconds", "learner_seconds"].map(|field| line[field].as_f64());
+            assert!(seconds.iter().all(|seconds| *seconds >= Some(0.0)) && line["entropy"].as_f64() >= Some(0.0), "{line}");
+        }
         text.lines().map(|line| rewards(line).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(steps(&broken), steps(&whole), "every step once, with the same figures");
@@ -121,6 +125,18 @@ fn another_reward_judges_the_same_run(mmhost: &Mmhost, run: &Path) {
     ]);
     assert!(out.contains("f1-reward on"), "{out}");
     assert_eq!(json(&file)["episodes"], same["episodes"]);
+
+    // Kept in the run, it stands in its page beside the stored reward.
+    mmhost.ok(&["score", "--episodes", &run_text, "--reward", "f1-reward", "--plugins", &common::plugins(), "--keep"]);
+    mmhost.ok(&["report", &run_text]);
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    let data = page.split_once("id=\"report-data\">").unwrap().1.split_once("</script>").unwrap().0;
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    let agreement = &data["runs"][0]["agreements"][0];
+    assert_eq!((&data["others"][0], &agreement["reward"]), (&"f1-reward".into(), &"f1-reward".into()));
+    assert_eq!((&agreement["both"], &agreement["stale"]), (&same["episodes"], &0.into()), "{agreement}");
+    assert_eq!(data["runs"][0]["problems"], serde_json::json!([]));
+    mmhost.fails(2, &["score", "--episodes", "a-file.jsonl", "--reward", "f1-reward", "--plugins", &common::plugins(), "--keep"]);
 
     let model = run.join("checkpoints/step-000006").display().to_string();
     let file = mmhost.path("eval.json");

@@ -19,7 +19,8 @@ impl Mmhost {
         self.dir.path().join(name)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// The program with these arguments, to be run in the scratch folder.
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mmhost"));
         command.args(args).current_dir(self.dir.path()).env("MMHOST_CACHE", self.path("cache"));
         command

@@ -40,7 +40,8 @@ pub enum Command {
     /// Score stored episodes with another reward, without the model.
     ///
     /// Reads the episodes that a run recorded and lets a reward plugin score them again. Prints the mean total and components beside
-    /// the stored ones, and how many episodes changed.
+    /// the stored ones, and how many episodes changed. With --keep the verdicts stay in the run directory (scores/NAME.jsonl), and `mmhost
+    /// report` and `mmhost watch` show where the rewards disagree.
     Score(ScoreArgs),
     /// Make a page of one run or several: what was learned, how, and every kind of episode to look into.
     ///
@@ -49,6 +50,12 @@ pub enum Command {
     /// tokens. Runs that differ in their seed only are drawn as a mean and a band. A run that is going on, has crashed, is damaged or
     /// was written by another version is shown as far as it goes; the page says what is missing.
     Report(ReportArgs),
+    /// Watch a run in a browser while it goes on.
+    ///
+    /// Serves the page of `mmhost report` on this machine only and prints its address. New steps and episodes appear by themselves; what is
+    /// being looked at stays. A run that has not begun, is going on, has ended, has crashed or is damaged is shown as far as it goes.
+    /// Nothing can be changed through the page. Ctrl-C ends it; the run goes on.
+    Watch(WatchArgs),
     /// List, show, compare and remove runs.
     #[command(subcommand)]
     Run(RunCommand),
@@ -184,6 +191,9 @@ pub struct ScoreArgs {
     /// Reward plugin
     #[arg(long, value_name = "NAME")]
     pub reward: String,
+    /// Keep the verdicts in the run directory, for its report
+    #[arg(long)]
+    pub keep: bool,
     #[command(flatten)]
     pub plugins: PluginsArg,
     /// Configuration of the reward plugin [default: the run's run.toml, or the built-in one]
@@ -207,6 +217,16 @@ pub struct ReportArgs {
     /// Most episodes in the viewer: those of evaluations, then whole training groups spread over the run
     #[arg(long, value_name = "N", default_value_t = mmhost_report::ReportOptions::MAX_EPISODES)]
     pub episodes: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Run directory, e.g. runs/latest
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Port on this machine; 0 takes a free one
+    #[arg(long, value_name = "N", default_value_t = 8700)]
+    pub port: u16,
 }
 
 #[derive(Debug, Subcommand)]

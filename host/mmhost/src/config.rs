@@ -9,6 +9,7 @@ use mmhost_learner::{GrpoOptions, OptimiserOptions, Schedule};
 use mmhost_model::ModelShape;
 use mmhost_plugins::Grants;
 use mmhost_rollout::ProtocolOptions;
+use mmhost_track::TrackOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Blame, Outcome, bad_input};
@@ -43,6 +44,9 @@ pub struct Config {
     /// Evaluations before and after.
     #[serde(default)]
     pub eval: EvalSection,
+    /// Who is told what the run measures.
+    #[serde(default)]
+    pub track: TrackOptions,
 }
 
 /// `[eval]`.
@@ -242,6 +246,7 @@ impl Config {
         at_least("train.token_budget", self.train.token_budget, 1)?;
         self.grpo.validate().map_err(|e| format!("grpo: {e}"))?;
         check_optimiser("optimiser", &self.optimiser)?;
+        self.track.validate().map_err(|e| format!("track.{e}"))?;
         match (&self.model.path, &self.model.base) {
             (None, None) => return Err("[model] has neither path nor base; name a model folder, or describe the base to build".into()),
             (Some(_), Some(_)) => return Err("[model] has both path and base; remove one".into()),
@@ -283,6 +288,14 @@ impl Config {
         if self.workers > 0 { self.workers } else { std::thread::available_parallelism().map_or(1, |n| n.get()) }
     }
 
+    /// Every value by its dotted key, as text.
+    pub fn flat(&self) -> Outcome<BTreeMap<String, String>> {
+        let table = toml::Value::try_from(self).internal("cannot write the configuration as TOML")?;
+        let mut values = BTreeMap::new();
+        mmhost_report::flatten("", &table, &mut values);
+        Ok(values)
+    }
+
     /// The configuration as TOML.
     pub fn to_toml(&self) -> Outcome<String> {
         toml::to_string(self).internal("cannot write the configuration as TOML")
@@ -320,6 +333,7 @@ mod tests {
             ("rollouts = ", "rollouts = 1 # ", "rollout.rollouts is 1, expected at least 2"),
             ("reasons = ", "reasons = 0 # ", "train.rehearsal.reasons is 0"),
             ("source = \"atlas\"", "source = \"files\"", "data.train is missing"),
+            ("[train]", "[track.mlflow]\nurl = \"ftp://x\"\nexperiment = \"e\"\n[train]", "track.mlflow.url has the scheme"),
             ("source = \"atlas\"", "source = \"files\"\ntrain = \"x\"\n[data.atlas]\nseed = 1", "[data.atlas] divides the built-in world"),
             ("source = \"atlas\"", "source = \"atlas\"\n[data.atlas]\nsead = 1", "sead"),
         ] {

@@ -12,6 +12,8 @@ mod failure;
 mod run_dir;
 mod sampler;
 mod session;
+mod step_metrics;
+mod tool_clock;
 mod ui;
 
 use std::process::ExitCode;

@@ -10,12 +10,13 @@ use mmhost_data::{Sample, SampleFilter, apply_filters};
 use mmhost_engine::{LocalEngine, LocalEngineOptions};
 use mmhost_model::{ModelFolder, Processor, Qwen2_5Vl};
 use mmhost_plugins::{CallForm, FilterPlugin, HostOptions, PluginHost, RewardPlugin, ToolPlugin};
-use mmhost_rollout::{Protocol, Roller, Tape, TapeCounts, TapeMode, Task, Tool};
+use mmhost_rollout::{Protocol, Roller, Tape, TapeCounts, TapeMode, Task};
 
 use crate::cli::{ReplayArg, TapeArgs};
 use crate::config::{Config, DataSource};
 use crate::corpora::Corpora;
 use crate::failure::{Blame, Failure, Outcome, bad_input};
+use crate::tool_clock::ToolClock;
 use crate::ui::Ui;
 
 /// Name under which the atlas offers its corpus.
@@ -45,6 +46,8 @@ pub struct Session {
     pub digests: BTreeMap<String, String>,
     /// Where base models are cached.
     pub cache: PathBuf,
+    /// What the tools cost, of every policy of the session.
+    pub tool_clock: Arc<ToolClock>,
     tools: Vec<ToolPlugin>,
     filters: Vec<FilterPlugin>,
     tape: Option<Arc<Tape>>,
@@ -114,7 +117,7 @@ impl Session {
             text_search: specs.iter().find(|s| !s.needs_image && !matches!(s.call, CallForm::Literal(_))).map(|s| s.name.clone()),
         };
         let protocol = Protocol::new(config.protocol.clone(), specs).input("[protocol] and the tools do not fit together")?;
-        Ok(Self { ui, config, protocol, reward, roles, world, digests, cache, tools, filters, tape: None })
+        Ok(Self { ui, config, protocol, reward, roles, world, digests, cache, tool_clock: Arc::default(), tools, filters, tape: None })
     }
 
     /// Records tool calls under `dir`, or replays them, as the command line asks.
@@ -148,7 +151,8 @@ impl Session {
         let model = Qwen2_5Vl::frozen(&folder.config, &folder.weights).internal("cannot build the network")?;
         let options = LocalEngineOptions { workers: self.config.worker_threads(), max_batch: MAX_BATCH, prefill_tokens: PREFILL_TOKENS };
         let engine = LocalEngine::start(model, folder.processor.clone(), options);
-        let tools = self.tools.iter().map(|t| Arc::new(t.clone()) as Arc<dyn Tool>);
+        let tools = self.tools.iter().map(|t| self.tool_clock.timed(Arc::new(t.clone())));
+        // A call that is on record costs the tool nothing.
         let tools = tools.map(|tool| self.tape.as_ref().map_or(tool.clone(), |tape| tape.before(tool))).collect();
         let roller = Roller::new(Arc::new(engine), folder.processor.clone(), tools, self.config.protocol.clone())
             .input("[protocol] and the tools do not fit together")?;

@@ -8,20 +8,25 @@
 mod episodes;
 mod error;
 mod estimate;
+mod growing;
+mod live;
 mod metrics;
 mod page;
 mod report;
 mod run;
+mod scores;
 mod summary;
 mod table;
 
 pub use error::{Error, Result};
 pub use estimate::Estimate;
+pub use live::Live;
 pub use metrics::{ClassMetrics, Metrics, Observation, SplitMetrics};
 pub use report::{Report, ReportOptions, report};
 pub use run::{
-    Checkpoint, Difference, Run, State, Steps, Summarised, bytes_on_disk, differences, is_locked, run_description, runs_difference,
-    runs_table, size,
+    Checkpoint, Difference, Run, State, Steps, Summarised, bytes_on_disk, differences, flatten, is_locked, run_description,
+    runs_difference, runs_table, size,
 };
+pub use scores::{SCORES_DIR, ScoresHead, score_file};
 pub use summary::{Invariants, PolicyMetrics, Summary, Timing, WorkflowMetrics};
 pub use table::{metrics_table, summary_table};

@@ -10,21 +10,46 @@ use crate::episodes::Payload;
 const SCRIPT: &str = include_str!("../page/dist/page.js");
 const STYLE: &str = include_str!("../page/dist/page.css");
 
-/// The whole page. `data` is what the script reads first; the payload stands last, so that the page is drawn before it is read.
-pub(crate) fn html(title: &str, data: &str, payload: &Payload) -> String {
-    let policy = format!(
-        "default-src 'none'; script-src '{}'; style-src '{}'; img-src data:; base-uri 'none'; form-action 'none'; \
+/// A page that is served: its script asks for episodes and for what is new at the address that it came from, and nowhere else.
+pub(crate) fn live_html(title: &str, data: &str) -> String {
+    let mut page = head(title, " – mmhost watch", &policy(" connect-src 'self';"));
+    block(&mut page, "application/json", "report-data", &data_text(data));
+    page.push_str(&format!("<script>{SCRIPT}</script>\n</body>\n</html>\n"));
+    page
+}
+
+/// The policy of a served page, for its header.
+pub(crate) fn live_policy() -> String {
+    // A header can forbid framing, which a page itself cannot.
+    policy(" connect-src 'self'; frame-ancestors 'none';")
+}
+
+fn policy(more: &str) -> String {
+    format!(
+        "default-src 'none'; script-src '{}'; style-src '{}'; img-src data:;{more} base-uri 'none'; form-action 'none'; \
          require-trusted-types-for 'script'; trusted-types 'none'",
         source_hash(SCRIPT),
         source_hash(STYLE)
-    );
-    let mut page = String::with_capacity(payload.bytes() + data.len() + SCRIPT.len() + STYLE.len() + 16_384);
+    )
+}
+
+fn head(title: &str, what: &str, policy: &str) -> String {
+    let mut page = String::with_capacity(SCRIPT.len() + STYLE.len() + 16_384);
     page.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     page.push_str(&format!("<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n"));
     page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
     page.push_str("<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n");
-    page.push_str(&format!("<title>{} – mmhost report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n", escaped(title)));
+    // Without an icon of its own the browser would ask the server for one.
+    page.push_str("<link rel=\"icon\" href=\"data:,\">\n");
+    page.push_str(&format!("<title>{}{what}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n", escaped(title)));
     page.push_str("<noscript><p>This report draws itself with a script that it carries; scripts are switched off here.</p></noscript>\n");
+    page
+}
+
+/// The whole page. `data` is what the script reads first; the payload stands last, so that the page is drawn before it is read.
+pub(crate) fn html(title: &str, data: &str, payload: &Payload) -> String {
+    let mut page = head(title, " – mmhost report", &policy(""));
+    page.reserve(payload.bytes() + data.len());
     block(&mut page, "application/json", "report-data", &data_text(data));
     page.push_str(&format!("<script>{SCRIPT}</script>\n"));
     block(&mut page, "text/plain", "episode-index", &payload.index);

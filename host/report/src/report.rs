@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::Result;
-use crate::episodes::{Payload, PayloadOptions, Scan, Selection, select};
+use crate::episodes::{Others, Payload, PayloadOptions, Scan, Selection, select};
 use crate::page;
 use crate::run::{Difference, Run, State, Summarised, differences};
+use crate::scores::{Agreement, Scores};
 
 /// What a page may hold.
 #[derive(Debug, Clone)]
@@ -48,20 +49,35 @@ pub struct Report {
 
 /// What the page's script reads first.
 #[derive(Serialize)]
-struct PageData<'a> {
-    version: &'a str,
-    made_ms: u64,
-    runs: Vec<RunData<'a>>,
+pub(crate) struct PageData<'a> {
+    pub version: &'a str,
+    pub made_ms: u64,
+    pub runs: Vec<RunData<'a>>,
     /// In what the runs differ.
-    differences: &'a [Difference],
+    pub differences: &'a [Difference],
     /// Several runs that differ in nothing but their seed.
-    seeds_only: bool,
-    chunks: usize,
-    image_chunks: usize,
+    pub seeds_only: bool,
+    /// Names of the other rewards that scored the runs.
+    pub others: &'a [String],
+    pub chunks: usize,
+    pub image_chunks: usize,
+    /// Of a page that is served and goes on: which episodes there are to ask for.
+    pub live: Option<LiveData>,
+}
+
+/// How far the list of a live page goes.
+#[derive(Serialize, Clone, Copy)]
+pub(crate) struct LiveData {
+    /// Changes with every change.
+    pub version: u64,
+    /// Changes when the list begins anew.
+    pub generation: u64,
+    /// Episodes in the list.
+    pub listed: usize,
 }
 
 #[derive(Serialize)]
-struct RunData<'a> {
+pub(crate) struct RunData<'a> {
     name: &'a str,
     path: String,
     state: State,
@@ -78,18 +94,56 @@ struct RunData<'a> {
     columns: BTreeMap<&'a str, Vec<Option<f64>>>,
     summary: &'a Summarised,
     counted: crate::episodes::Counted,
+    agreements: Vec<Agreement>,
     selection: SelectionData,
     problems: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct SelectionData {
-    episodes: usize,
-    shown: usize,
-    training_groups: usize,
-    training_groups_shown: usize,
-    questions: usize,
-    questions_shown: usize,
+pub(crate) struct SelectionData {
+    pub episodes: usize,
+    pub shown: usize,
+    pub training_groups: usize,
+    pub training_groups_shown: usize,
+    pub questions: usize,
+    pub questions_shown: usize,
+}
+
+/// What the page is told of a run.
+pub(crate) fn run_data<'a>(run: &'a Run, scan: &Scan, scores: &[Scores], selection: SelectionData, found: &[&[String]]) -> RunData<'a> {
+    let agreements: Vec<Agreement> = scores.iter().map(|one| one.agreement(scan.lines.iter().map(|line| &line.judged))).collect();
+    let stale = scores.iter().zip(&agreements).filter_map(|(scores, agreement)| scores.stale(agreement));
+    let problems =
+        run.problems.iter().cloned().chain(scan.problems()).chain(found.iter().copied().flatten().cloned()).chain(stale).collect();
+    RunData {
+        name: &run.name,
+        path: run.path.display().to_string(),
+        state: run.state,
+        locked: run.locked,
+        version: run.version.as_deref(),
+        seed: run.config.get("seed").map(String::as_str),
+        planned_steps: run.planned_steps(),
+        started_ms: run.started_ms,
+        written_ms: run.written_ms,
+        plugins: &run.plugins,
+        config_text: run.config_text.as_deref(),
+        checkpoints: run.checkpoints.iter().map(|checkpoint| checkpoint.step).collect(),
+        steps: &run.steps.step,
+        columns: run.steps.columns.iter().map(|(name, values)| (name.as_str(), short(values))).collect(),
+        summary: &run.summary,
+        counted: scan.tally.counted(),
+        agreements,
+        selection,
+        problems,
+    }
+}
+
+/// The names of the other rewards, over all runs.
+pub(crate) fn other_names(scores: &[Vec<Scores>]) -> Vec<String> {
+    let mut names: Vec<String> = scores.iter().flatten().map(|scores| scores.head.reward.clone()).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Makes a report on the runs in `paths`.
@@ -99,7 +153,10 @@ struct SelectionData {
 pub fn report(paths: &[PathBuf], options: &ReportOptions) -> Result<Report> {
     let runs = paths.iter().map(|path| Run::open(path)).collect::<Result<Vec<_>>>()?;
     let scans: Vec<Scan> = runs.iter().map(|run| Scan::read(&run.path)).collect();
-    let (payload, selections) = payload(&runs, &scans, options)?;
+    let mut found: Vec<Vec<String>> = vec![Vec::new(); runs.len()];
+    let scores: Vec<Vec<Scores>> = runs.iter().zip(&mut found).map(|(run, found)| Scores::read_all(&run.path, found)).collect();
+    let names = other_names(&scores);
+    let (payload, selections) = payload(&runs, &scans, Others { names: &names, scores: &scores }, options)?;
 
     let all: Vec<&Run> = runs.iter().collect();
     let differences = differences(&all);
@@ -107,49 +164,31 @@ pub fn report(paths: &[PathBuf], options: &ReportOptions) -> Result<Report> {
         && runs.iter().all(|run| !run.config.is_empty())
         && !differences.is_empty()
         && differences.iter().all(|difference| difference.key == "seed");
-    let mut problems = Vec::new();
-    let run_data = runs.iter().zip(&scans).zip(selections.iter().zip(&payload.problems));
-    let run_data: Vec<RunData> = run_data
-        .map(|((run, scan), (selection, packing))| {
-            let found: Vec<String> = [&run.problems, &scan.problems, packing].into_iter().flatten().cloned().collect();
-            problems.extend(found.iter().map(|problem| (run.name.clone(), problem.clone())));
-            RunData {
-                name: &run.name,
-                path: run.path.display().to_string(),
-                state: run.state,
-                locked: run.locked,
-                version: run.version.as_deref(),
-                seed: run.config.get("seed").map(String::as_str),
-                planned_steps: run.planned_steps(),
-                started_ms: run.started_ms,
-                written_ms: run.written_ms,
-                plugins: &run.plugins,
-                config_text: run.config_text.as_deref(),
-                checkpoints: run.checkpoints.iter().map(|checkpoint| checkpoint.step).collect(),
-                steps: &run.steps.step,
-                columns: run.steps.columns.iter().map(|(name, values)| (name.as_str(), short(values))).collect(),
-                summary: &run.summary,
-                counted: scan.tally.counted(),
-                selection: SelectionData {
-                    episodes: scan.lines.len(),
-                    shown: selection.lines.len(),
-                    training_groups: selection.training_groups,
-                    training_groups_shown: selection.training_groups_chosen,
-                    questions: selection.questions,
-                    questions_shown: selection.questions_chosen,
-                },
-                problems: found,
-            }
+    let parts = runs.iter().zip(&scans).zip(&scores).zip(selections.iter().zip(&payload.problems).zip(&found));
+    let run_data: Vec<RunData> = parts
+        .map(|(((run, scan), scores), ((selection, packing), found))| {
+            let selection = SelectionData {
+                episodes: scan.lines.len(),
+                shown: selection.lines.len(),
+                training_groups: selection.training_groups,
+                training_groups_shown: selection.training_groups_chosen,
+                questions: selection.questions,
+                questions_shown: selection.questions_chosen,
+            };
+            run_data(run, scan, scores, selection, &[packing, found])
         })
         .collect();
+    let problems = run_data.iter().flat_map(|run| run.problems.iter().map(|problem| (run.name.to_owned(), problem.clone()))).collect();
     let data = PageData {
         version: &options.version,
         made_ms: options.made_ms,
         runs: run_data,
         differences: &differences,
         seeds_only,
+        others: &names,
         chunks: payload.chunks.len(),
         image_chunks: payload.images.len(),
+        live: None,
     };
     let title = runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
     let html = page::html(&title, &serde_json::to_string(&data)?, &payload);
@@ -157,7 +196,7 @@ pub fn report(paths: &[PathBuf], options: &ReportOptions) -> Result<Report> {
 }
 
 /// Selects and packs; where the result is too large, with fewer episodes again.
-fn payload(runs: &[Run], scans: &[Scan], options: &ReportOptions) -> Result<(Payload, Vec<Selection>)> {
+fn payload(runs: &[Run], scans: &[Scan], others: Others, options: &ReportOptions) -> Result<(Payload, Vec<Selection>)> {
     let mut limit = options.max_episodes / runs.len().max(1);
     // Images may take the larger half: their number hardly depends on that of the episodes.
     let packing = PayloadOptions { max_image_bytes: options.max_bytes * 11 / 20 };
@@ -165,7 +204,7 @@ fn payload(runs: &[Run], scans: &[Scan], options: &ReportOptions) -> Result<(Pay
         let selections: Vec<Selection> = scans.iter().map(|scan| select(&scan.lines, limit)).collect();
         let parts: Vec<(&Run, &Scan, &Selection)> =
             runs.iter().zip(scans).zip(&selections).map(|((run, scan), selection)| (run, scan, selection)).collect();
-        let payload = Payload::pack(&parts, &packing)?;
+        let payload = Payload::pack(&parts, others, &packing)?;
         if payload.bytes() <= options.max_bytes || limit == 0 {
             return Ok((payload, selections));
         }

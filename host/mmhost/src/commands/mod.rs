@@ -8,6 +8,7 @@ mod report;
 mod run;
 mod score;
 mod train;
+mod watch;
 
 use crate::cli::{Cli, Command};
 use crate::failure::Outcome;
@@ -21,6 +22,7 @@ pub async fn run(cli: Cli) -> Outcome<()> {
         Command::Eval(args) => eval::run(args, ui).await,
         Command::Score(args) => score::run(args, ui).await,
         Command::Report(args) => report::run(args, &ui),
+        Command::Watch(args) => watch::run(args, &ui).await,
         Command::Run(command) => run::run(command),
         Command::Model(command) => model::run(command),
         Command::Plugin(command) => plugin::run(command, &ui),

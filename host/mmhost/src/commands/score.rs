@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use mmhost_plugins::Verdict;
-use mmhost_report::Estimate;
+use mmhost_report::{Estimate, ScoresHead, score_file};
 use mmhost_rollout::{Episode, read_dir, read_episodes};
 use serde::Serialize;
 
 use crate::cli::ScoreArgs;
 use crate::config::Config;
-use crate::failure::{Blame, Outcome, bad_input};
+use crate::failure::{Blame, Failure, Outcome, bad_input};
 use crate::run_dir::write_atomically;
 use crate::session::Session;
 use crate::ui::Ui;
@@ -34,6 +34,9 @@ struct Comparison {
 
 /// Runs the command.
 pub async fn run(args: ScoreArgs, ui: Ui) -> Outcome<()> {
+    if args.keep && !args.episodes.is_dir() {
+        return Err(Failure::Usage(format!("--keep needs a run directory to keep the verdicts in, {} is none", args.episodes.display())));
+    }
     let run_config = Some(args.episodes.join("run.toml")).filter(|p| p.is_file());
     let mut config = Config::load(args.config.clone().or(run_config).as_deref())?;
     config.plugins.reward = args.reward.clone();
@@ -42,6 +45,9 @@ pub async fn run(args: ScoreArgs, ui: Ui) -> Outcome<()> {
     let before: Vec<Option<Verdict>> = episodes.iter().map(|e| e.reward.clone()).collect();
     mmhost_rollout::score(&session.reward, &mut episodes.iter_mut().collect::<Vec<_>>()).await;
     let comparison = compare(&session, &before, &episodes);
+    if args.keep {
+        keep(&args.episodes, &session, &before, &episodes)?;
+    }
     if let Some(path) = &args.json {
         write_atomically(path, &serde_json::to_vec_pretty(&comparison).internal("cannot write the figures as JSON")?)?;
     }
@@ -73,6 +79,28 @@ fn read(path: &Path, ui: &Ui) -> Outcome<Vec<Episode>> {
         return Err(bad_input(format!("{} holds no episodes", path.display())));
     }
     Ok(stored.episodes)
+}
+
+/// Writes the verdicts into the run directory, whole or not at all.
+fn keep(run: &Path, session: &Session, before: &[Option<Verdict>], episodes: &[Episode]) -> Outcome<()> {
+    let reward = session.reward.name();
+    let head = ScoresHead { reward: reward.to_string(), digest: session.reward.digest().to_string(), episodes: episodes.len() };
+    let doing = || format!("cannot write the scores of {reward} as JSON");
+    let mut text = serde_json::to_string(&head).internal(doing())?;
+    for (episode, stored) in episodes.iter().zip(before) {
+        let stored = match stored {
+            Some(Verdict::Scored { total, .. }) => Some(*total),
+            _ => None,
+        };
+        let line = serde_json::json!({"id": episode.id, "stored": stored, "reward": episode.reward});
+        text.push('\n');
+        text.push_str(&line.to_string());
+    }
+    text.push('\n');
+    let path = score_file(run, reward);
+    write_atomically(&path, text.as_bytes())?;
+    session.ui.say(format!("kept in {}; `mmhost report {}` shows where the rewards disagree", path.display(), run.display()));
+    Ok(())
 }
 
 fn compare(session: &Session, before: &[Option<Verdict>], episodes: &[Episode]) -> Comparison {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::Device;
@@ -9,6 +10,7 @@ use mmhost_learner::{Group, Learner, Trajectory};
 use mmhost_model::{ModelFolder, Qwen2_5Vl};
 use mmhost_report::{Invariants, PolicyMetrics, ReportOptions, Summary, Timing, summary_table};
 use mmhost_rollout::{Episode, Task, Workflow};
+use mmhost_track::{Ended, Pace, RunInfo, Tracker};
 use serde::{Deserialize, Serialize};
 
 use crate::base;
@@ -20,7 +22,8 @@ use crate::failure::{Blame, Outcome, bad_input};
 use crate::run_dir::RunDir;
 use crate::sampler::{PromptSampler, Purpose, derive_seed};
 use crate::session::{Policy, Session};
-use crate::ui::Ui;
+use crate::step_metrics::{Seconds, StepMetrics, evaluation_values, values_of};
+use crate::ui::{Health, Ui};
 
 /// What a checkpoint knows besides model and optimiser.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -33,26 +36,6 @@ struct Progress {
     invariants: Invariants,
     /// Digests of the plugins in use, by name.
     plugins: BTreeMap<String, String>,
-}
-
-/// One line of `metrics.jsonl`.
-#[derive(Serialize)]
-struct StepMetrics {
-    step: usize,
-    /// Means over the step's episodes.
-    reward: f64,
-    accuracy: f64,
-    format: Option<f64>,
-    searches_per_question: f64,
-    share_searching: f64,
-    /// Image-search ratio by question class.
-    image_search_ratio: BTreeMap<String, f64>,
-    /// Text-search ratio by question class.
-    text_search_ratio: BTreeMap<String, f64>,
-    #[serde(flatten)]
-    learner: mmhost_learner::StepReport,
-    rollout_seconds: f64,
-    learner_seconds: f64,
 }
 
 const PROGRESS: &str = "progress.json";
@@ -79,7 +62,11 @@ pub async fn run(args: TrainArgs, ui: Ui) -> Outcome<()> {
     if !args.resume {
         run.write_config(&session.config, &session.digests)?;
     }
-    Training { run, session }.run().await
+    let training = Training { run, session };
+    let mut tracker = training.tracker()?;
+    let result = training.run(&mut tracker).await;
+    tracker.finish(if result.is_ok() { Ended::Finished } else { Ended::Failed }).await;
+    result
 }
 
 struct Training {
@@ -88,7 +75,19 @@ struct Training {
 }
 
 impl Training {
-    async fn run(self) -> Outcome<()> {
+    /// Trackers, as the configuration names them. They never fail a run.
+    fn tracker(&self) -> Outcome<Tracker> {
+        let dir = self.run.path().to_path_buf();
+        let real = dir.canonicalize().unwrap_or_else(|_| dir.clone());
+        let name = real.file_name().map_or_else(|| "mmhost".into(), |name| name.to_string_lossy().into_owned());
+        let resumed_after = self.run.latest_checkpoint()?.map(|(step, _)| step);
+        let info = RunInfo { dir, name, params: self.session.config.flat()?, resumed_after };
+        let ui = self.session.ui.clone();
+        let key = |variable: &str| std::env::var(variable).ok();
+        Ok(Tracker::start(&self.session.config.track, &info, &Pace::default(), key, Arc::new(move |line| ui.say(line))))
+    }
+
+    async fn run(&self, tracker: &mut Tracker) -> Outcome<()> {
         let started = Instant::now();
         let config = &self.session.config;
         let (folder, mut progress) = match self.run.latest_checkpoint()? {
@@ -120,19 +119,24 @@ impl Training {
 
         let tasks = self.eval_tasks(&policy).await?;
         let base_metrics = match self.run.read_json::<PolicyMetrics>(BASE_METRICS)? {
-            Some(metrics) => metrics,
+            Some(metrics) => {
+                tracker.replay(0, evaluation_values("base", &metrics));
+                metrics
+            }
             None => {
                 let clock = Instant::now();
                 let metrics = self.evaluate("base", &policy, &tasks).await?;
                 self.run.write_json(BASE_METRICS, &metrics)?;
+                tracker.add(progress.step, evaluation_values("base", &metrics));
                 progress.timing.insert("base_evaluation".into(), clock.elapsed().as_secs_f64());
                 metrics
             }
         };
-        self.train(&policy, &mut learner, &mut progress).await?;
+        self.train(&policy, &mut learner, &mut progress, tracker).await?;
 
         let clock = Instant::now();
         let trained = self.evaluate("trained", &policy, &tasks).await?;
+        tracker.add(progress.step, evaluation_values("trained", &trained));
         progress.timing.insert("trained_evaluation".into(), clock.elapsed().as_secs_f64());
         let total = progress.timing.values().sum();
         progress.timing.insert("total".into(), total);
@@ -189,7 +193,7 @@ impl Training {
         Ok(all)
     }
 
-    async fn train(&self, policy: &Policy, learner: &mut Learner, progress: &mut Progress) -> Outcome<()> {
+    async fn train(&self, policy: &Policy, learner: &mut Learner, progress: &mut Progress, tracker: &mut Tracker) -> Outcome<()> {
         let config = &self.session.config;
         let samples = self.session.train_samples()?;
         let tasks = self.session.tasks("train", samples, &policy.folder.processor).await?;
@@ -198,12 +202,16 @@ impl Training {
         let reference = if config.grpo.kl > 0.0 { Some(self.reference()?) } else { None };
         let rehearsal = base::Rehearsal::new(&self.session)?;
 
-        self.run.rewind_metrics(progress.step)?;
         let mut bar = self.session.ui.progress("GRPO", config.train.steps);
         bar.start_at(progress.step);
+        for line in self.run.rewind_metrics(progress.step)? {
+            tracker.replay(line["step"].as_u64().unwrap_or(0) as usize, values_of(&line));
+            self.session.ui.figures(StepMetrics::figures_of(&line));
+        }
+        let mut reward_health = Health::default();
         for step in progress.step + 1..=config.train.steps {
             // 1. Roll out a group for each prompt.
-            let clock = Instant::now();
+            let (clock, tools_before) = (Instant::now(), self.session.tool_clock.busy());
             let prompts: Vec<Task> = sampler.step(step, config.rollout.prompts).into_iter().map(|i| tasks[i].clone()).collect();
             let seed = derive_seed(config.seed, Purpose::Rollout, step);
             let label = format!("step={step}");
@@ -214,11 +222,13 @@ impl Training {
                 .or_else(|error| self.keep_violation(error))
                 .internal(format!("the rollouts of step {step} failed"))?;
             self.session.check_tape()?;
+            let tools = (self.session.tool_clock.busy() - tools_before).as_secs_f64();
+            let rollout = (clock.elapsed().as_secs_f64() - tools).max(0.0);
             // 2. Score them.
+            let clock = Instant::now();
             let mut episodes: Vec<&mut Episode> = groups.iter_mut().flatten().collect();
             mmhost_rollout::score(&self.session.reward, &mut episodes).await;
-            let rollout_seconds = clock.elapsed().as_secs_f64();
-            *progress.timing.entry("rollout".into()).or_default() += rollout_seconds;
+            let mut seconds = Seconds { rollout, tools, reward: clock.elapsed().as_secs_f64(), learner: 0.0 };
             // 3. Learn from them. The episodes are stored first, so that a violated invariant leaves them behind.
             let flat: Vec<Episode> = groups.iter().flatten().cloned().collect();
             self.store(&format!("step-{step:06}"), &flat)?;
@@ -228,20 +238,21 @@ impl Training {
             let learn = || learner.grpo_step_with_rehearsal(&groups, &rehearsed, &config.grpo, reference.as_ref());
             let report = tokio::task::block_in_place(learn)
                 .internal(format!("step {step} of the learner failed; its episodes are in {}", self.run.path().display()))?;
-            let learner_seconds = clock.elapsed().as_secs_f64();
-            *progress.timing.entry("learner".into()).or_default() += learner_seconds;
+            seconds.learner = clock.elapsed().as_secs_f64();
+            seconds.add_to(&mut progress.timing);
             // 4. Record what happened.
             progress.step = step;
             progress.invariants.logprob_diff_max = progress.invariants.logprob_diff_max.max(report.logprob_diff_max);
             progress.invariants.logprob_diff_mean = progress.invariants.logprob_diff_mean.max(report.logprob_diff_mean);
-            let line = self.step_metrics(step, &flat, report, rollout_seconds, learner_seconds)?;
+            let split = metrics(&flat, &self.session.roles, &format!("step {step}"))?;
+            let line = StepMetrics::new(step, &flat, &split, report, seconds);
             self.run.append_metrics(&line)?;
-            bar.step(|| {
-                format!(
-                    "reward {:.3} accuracy {:.3} searches {:.2} kl {:.4}",
-                    line.reward, line.accuracy, line.searches_per_question, line.learner.kl
-                )
-            });
+            let value = serde_json::to_value(&line).internal("cannot write the metrics as JSON")?;
+            tracker.add(step, values_of(&value));
+            self.session.ui.figures(StepMetrics::figures_of(&value));
+            line.add_scoring(&mut reward_health);
+            self.show_health(reward_health);
+            bar.step(|| line.summary());
             if step % config.train.checkpoint_every == 0 || step == config.train.steps {
                 self.checkpoint(policy, learner, progress)?;
                 self.run.remove_old_checkpoints(config.train.keep_checkpoints)?;
@@ -257,30 +268,10 @@ impl Training {
         Qwen2_5Vl::frozen(&folder.config, &folder.weights).internal("cannot build the reference policy")
     }
 
-    fn step_metrics(
-        &self,
-        step: usize,
-        episodes: &[Episode],
-        learner: mmhost_learner::StepReport,
-        rollout_seconds: f64,
-        learner_seconds: f64,
-    ) -> Outcome<StepMetrics> {
-        let split = metrics(episodes, &self.session.roles, &format!("step {step}"))?;
-        let rewards: Vec<f64> = episodes.iter().filter_map(Episode::total_reward).collect();
-        let ratio = |f: fn(&mmhost_report::ClassMetrics) -> f64| split.classes.iter().map(|(name, m)| (name.clone(), f(m))).collect();
-        Ok(StepMetrics {
-            step,
-            reward: rewards.iter().sum::<f64>() / rewards.len() as f64,
-            accuracy: split.all.accuracy.value,
-            format: split.all.format.map(|f| f.value),
-            searches_per_question: split.all.searches_per_question.value,
-            share_searching: split.all.share_searching.value,
-            image_search_ratio: ratio(|m| m.image_search_ratio.value),
-            text_search_ratio: ratio(|m| m.text_search_ratio.value),
-            learner,
-            rollout_seconds,
-            learner_seconds,
-        })
+    fn show_health(&self, reward: Health) {
+        let mut plugins: Vec<(String, Health)> = self.session.tool_clock.health().into_iter().collect();
+        plugins.push((self.session.reward.name().to_string(), reward));
+        self.session.ui.health(plugins);
     }
 
     /// Stores the episode that broke an invariant beside the others before the run stops.

@@ -38,6 +38,7 @@ let smoothing = 0;
 
 /** Steps on each side that every line is averaged over. */
 export function setSmoothing(steps: number): void {
+  if (steps === smoothing) return;
   smoothing = steps;
   drawn.forEach((chart) => chart.redraw());
 }
@@ -65,16 +66,47 @@ export function smoothed(values: (number | null)[], reach: number): (number | nu
 export class Chart {
   readonly element: HTMLElement;
   private readonly plot = h('div', { class: 'plot', role: 'img' });
-  private readonly legend: HTMLElement[];
+  private legend: HTMLElement[] = [];
+  private readonly legends = h('ul', { class: 'legend', 'aria-hidden': 'true' });
+  private readonly figures: HTMLDetailsElement;
   private readonly where = h('span', { class: 'where' });
   private chart: uPlot | null = null;
 
-  private readonly options: ChartOptions;
+  private options: ChartOptions;
 
   constructor(given: ChartOptions) {
-    // Names of runs and classes come from outside.
-    const options = { ...given, title: visible(given.title), lines: given.lines.map((line) => ({ ...line, label: visible(line.label) })) };
-    this.options = options;
+    const options = this.options = safe(given);
+    this.fillLegend();
+    this.figures = this.table();
+    this.plot.style.height = `${HEIGHT}px`;
+    this.element = h('figure', { class: 'chart' },
+      h('figcaption', {}, h('span', { class: 'chart-title' }, options.title), options.note === undefined ? null : h('span', { class: 'chart-note' }, options.note)),
+      this.legends, this.plot, this.figures);
+    drawn.add(this);
+    new IntersectionObserver((entries, observer) => {
+      if (entries.some((entry) => entry.isIntersecting)) { observer.disconnect(); this.draw(); }
+    }, { rootMargin: '400px' }).observe(this.plot);
+    new ResizeObserver(() => this.chart?.setSize({ width: this.plot.clientWidth, height: HEIGHT })).observe(this.plot);
+  }
+
+  /** Goes on with other values: the drawing, an open table and where it is scrolled to stay. */
+  update(given: ChartOptions): void {
+    this.options = safe(given);
+    this.fillLegend();
+    const table = this.figures.children[1];
+    if (table !== undefined) {
+      const fresh = this.rows();
+      table.replaceWith(fresh);
+      [fresh.scrollTop, fresh.scrollLeft] = [table.scrollTop, table.scrollLeft];
+    }
+    if (this.chart === null) return;
+    const { series, data } = this.content();
+    if (series.length === this.chart.series.length) this.chart.setData(data as uPlot.AlignedData);
+    else this.redraw();
+  }
+
+  private fillLegend(): void {
+    const { options } = this;
     this.legend = options.lines.map(() => h('b', {}));
     const legend = options.lines.map((line, at) =>
       h('li', {}, h('span', { class: 'swatch' }), line.label, ' ', this.legend[at]));
@@ -83,18 +115,8 @@ export class Chart {
       swatch.style.background = `var(${options.lines[at]?.colour})`;
     });
     this.plot.setAttribute('aria-label', this.description());
-    this.plot.style.height = `${HEIGHT}px`;
-    this.element = h('figure', { class: 'chart' },
-      h('figcaption', {}, h('span', { class: 'chart-title' }, options.title), options.note === undefined ? null : h('span', { class: 'chart-note' }, options.note)),
-      h('ul', { class: 'legend', 'aria-hidden': 'true' }, legend, h('li', {}, this.where)),
-      this.plot,
-      this.table());
+    this.legends.replaceChildren(...legend, h('li', {}, this.where));
     this.showValues(null);
-    drawn.add(this);
-    new IntersectionObserver((entries, observer) => {
-      if (entries.some((entry) => entry.isIntersecting)) { observer.disconnect(); this.draw(); }
-    }, { rootMargin: '400px' }).observe(this.plot);
-    new ResizeObserver(() => this.chart?.setSize({ width: this.plot.clientWidth, height: HEIGHT })).observe(this.plot);
   }
 
   private shown(line: number): (number | null)[] {
@@ -114,21 +136,22 @@ export class Chart {
   }
 
   /** The same figures in a table, made when it is opened. */
-  private table(): HTMLElement {
+  private table(): HTMLDetailsElement {
+    const details = h('details', { class: 'figures' }, h('summary', {}, 'Figures', h('span', { class: 'sr' }, ` of ${this.options.title}`)));
+    details.addEventListener('toggle', () => { if (details.childElementCount === 1) details.append(this.rows()); });
+    return details;
+  }
+
+  private rows(): HTMLElement {
     const { lines, steps, format, title } = this.options;
-    const details = h('details', { class: 'figures' }, h('summary', {}, 'Figures', h('span', { class: 'sr' }, ` of ${title}`)));
-    details.addEventListener('toggle', () => {
-      if (details.childElementCount > 1) return;
       const every = Math.max(1, Math.ceil(steps.length / 60));
       const rows = steps.flatMap((step, at) => (at % every === 0 || at === steps.length - 1 ? [[step, at] as const] : []));
       const cell = (value: number | null | undefined): string => (value === null || value === undefined ? '–' : format(value));
       const columns = lines.map((_, at) => this.shown(at));
-      details.append(h('div', { class: 'scroll', role: 'group', tabindex: 0, 'aria-label': `Figures of ${title}` },
+      return h('div', { class: 'scroll', role: 'group', tabindex: 0, 'aria-label': `Figures of ${title}` },
         h('table', {},
           h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'step'), lines.map((line) => h('th', { scope: 'col' }, line.label)))),
-          h('tbody', {}, rows.map(([step, at]) => h('tr', {}, h('th', { scope: 'row' }, count(step)), columns.map((values) => h('td', {}, cell(values[at])))))))));
-    });
-    return details;
+          h('tbody', {}, rows.map(([step, at]) => h('tr', {}, h('th', { scope: 'row' }, count(step)), columns.map((values) => h('td', {}, cell(values[at]))))))));
   }
 
   private showValues(at: number | null): void {
@@ -142,11 +165,9 @@ export class Chart {
     this.where.textContent = at === null ? '' : `step ${count(steps[at] ?? 0)}`;
   }
 
-  draw(): void {
-    if (this.chart !== null || this.options.steps.length === 0) return;
-    const { lines, steps, range } = this.options;
-    const ink = colour('--muted');
-    const grid = colour('--grid');
+  /** What uPlot draws. */
+  private content(): { series: uPlot.Series[]; data: (number | null)[][]; bands: uPlot.Band[] } {
+    const { lines, steps } = this.options;
     const series: uPlot.Series[] = [{}];
     const data: (number | null)[][] = [steps];
     const bands: uPlot.Band[] = [];
@@ -168,11 +189,19 @@ export class Chart {
       });
       data.push(this.options.stacked === true ? line.values : smoothed(line.values, smoothing));
     }
+    return { series, data, bands };
+  }
+
+  draw(): void {
+    if (this.chart !== null || this.options.steps.length === 0) return;
+    const { series, data, bands } = this.content();
+    const ink = colour('--muted');
+    const grid = colour('--grid');
     const axis: uPlot.Axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { show: false }, font: '11px system-ui, sans-serif' };
     const format = this.options.format;
     this.chart = new uPlot({
       width: this.plot.clientWidth || 320, height: HEIGHT, series, bands, padding: [8, 16, 0, 0],
-      scales: { x: { time: false }, y: { range: (_, low, high) => extent(low, high, range) } },
+      scales: { x: { time: false }, y: { range: (_, low, high) => extent(low, high, this.options.range) } },
       axes: [{ ...axis, size: 26, space: 70 }, { ...axis, size: 48, space: 34, values: (_, splits) => splits.map((value) => format(value)) }],
       legend: { show: false },
       cursor: { sync: { key: sync.key }, points: { show: false }, drag: { x: false, y: false }, y: false },
@@ -186,13 +215,23 @@ export class Chart {
     this.chart = null;
     this.draw();
   }
+}
 
-  /** The chart is no longer on the page. */
-  forget(): void {
-    drawn.delete(this);
-    this.chart?.destroy();
-    this.chart = null;
+/** Names of runs and classes come from outside. */
+const safe = (given: ChartOptions): ChartOptions => ({ ...given, title: visible(given.title), lines: given.lines.map((line) => ({ ...line, label: visible(line.label) })) });
+
+const kept = new Map<string, Chart>();
+
+/** The chart of this name with these values: the one that stands already, where the page goes on. */
+export function chart(options: ChartOptions): Chart {
+  const there = kept.get(options.title);
+  if (there !== undefined) {
+    there.update(options);
+    return there;
   }
+  const made = new Chart(options);
+  kept.set(options.title, made);
+  return made;
 }
 
 function extent(low: number | null, high: number | null, fixed: [number | null, number | null] | undefined): [number, number] {

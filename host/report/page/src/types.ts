@@ -56,6 +56,7 @@ export interface Run {
     invariants: Record<string, number>;
   };
   counted: Counted;
+  agreements: Agreement[];
   selection: {
     episodes: number;
     shown: number;
@@ -73,8 +74,43 @@ export interface PageData {
   runs: Run[];
   differences: { key: string; values: (string | null)[] }[];
   seeds_only: boolean;
+  /** Names of the other rewards that scored the runs. */
+  others: string[];
   chunks: number;
   image_chunks: number;
+  /** Of a page that is served and goes on. */
+  live: Live | null;
+}
+
+/** How far the list of a live page goes. */
+export interface Live {
+  /** Changes with every change of the run. */
+  version: number;
+  /** Changes when the list of episodes begins anew. */
+  generation: number;
+  /** Episodes in the list. */
+  listed: number;
+}
+
+/** A part of the list of a live page. */
+export interface Part {
+  from: number;
+  index: Index;
+  digests: string[];
+}
+
+/** How another reward agrees with the stored one. */
+export interface Agreement {
+  reward: string;
+  digest: string;
+  both: number;
+  /** Both call it right; only the stored one; only the other; neither. */
+  right: [number, number, number, number];
+  differ: number;
+  stored_mean: number;
+  other_mean: number;
+  abstained: [number, number];
+  stale: number;
 }
 
 /** All shown episodes, one array a column; texts by number. */
@@ -105,6 +141,8 @@ export interface Index {
   image: number[][];
   chunk: number[];
   at: number[];
+  /** By other reward. */
+  others: { total: (number | null)[]; accuracy: (number | null)[] }[];
 }
 
 export interface Detail {
@@ -120,6 +158,7 @@ export interface Detail {
   calls_allowed: number;
   components: [string, number][];
   abstained: string | null;
+  others: { reward: string; total: number | null; components: [string, number][]; abstained: string | null }[];
 }
 
 /** Width and height of the stored file, and the image in base 64; null where it is missing or left out. */

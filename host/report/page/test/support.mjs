@@ -1,7 +1,7 @@
 // A browser, and reports made by the built program. Where no Chromium is installed the tests are skipped with a line that says so;
 // with REQUIRE_BROWSER=1 they fail instead.
 
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -33,9 +33,20 @@ export function report(dir, runs, ...options) {
   return out;
 }
 
+/** Serves a run; returns the address and what ends it. */
+export async function watch(run, port = '0') {
+  const server = spawn(PROGRAM, ['watch', run, '--port', port], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = new Promise((resolve) => server.once('exit', resolve));
+  const url = await new Promise((resolve, reject) => {
+    server.stdout.once('data', (line) => resolve(String(line).trim()));
+    server.once('exit', (code) => reject(new Error(`mmhost watch ended with ${code}`)));
+  });
+  return { url, pid: server.pid, end: async () => { server.kill('SIGINT'); await ended; } };
+}
+
 export const launch = () => chromium.launch({ executablePath: browserPath, args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking'] });
 
-/** Opens a report in a page of its own. `faults` gathers what must never happen: errors, policy violations, requests to anywhere. */
+/** Opens a report, or the address of a served one, in a page of its own. `faults` gathers what must never happen: errors, policy violations, requests to anywhere. */
 export async function open(browser, file, { hash = '', scheme = 'light', axe = false, width = 1400, height = 950 } = {}) {
   // axe brings its own script, which the page's policy would not let in.
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, bypassCSP: axe });
@@ -43,9 +54,10 @@ export async function open(browser, file, { hash = '', scheme = 'light', axe = f
   const faults = [];
   page.on('pageerror', (error) => faults.push(`error: ${error.message}`));
   page.on('console', (message) => { if (message.type() === 'error') faults.push(`console: ${message.text()}`); });
-  page.on('request', (request) => { if (!/^(file|data|blob):/.test(request.url())) faults.push(`request: ${request.url()}`); });
+  const served = file.startsWith('http:') ? file : 'file:';
+  page.on('request', (request) => { if (!request.url().startsWith(served) && !/^(data|blob):/.test(request.url())) faults.push(`request: ${request.url()}`); });
   page.on('dialog', (dialog) => { faults.push(`dialog: ${dialog.message()}`); void dialog.dismiss(); });
-  await page.goto(`file://${file}${hash}`);
+  await page.goto(`${file.startsWith('http:') ? file : `file://${file}`}${hash}`);
   await page.waitForSelector('html[data-ready]');
   return { page, faults, close: () => context.close() };
 }

@@ -25,6 +25,15 @@ pub(super) struct Row {
     pub least_logprob: Option<f32>,
     pub turns: Vec<String>,
     pub images: Vec<String>,
+    /// Total and accuracy by other rewards.
+    pub others: Vec<Option<(f64, f64)>>,
+}
+
+/// Another reward's word, a column each.
+#[derive(Default, Clone, Serialize)]
+pub(super) struct OtherColumns {
+    total: Vec<Option<f64>>,
+    accuracy: Vec<Option<f64>>,
 }
 
 /// The index as the page reads it: one array a column; texts by number.
@@ -57,9 +66,16 @@ pub(super) struct Index {
     pub image: Vec<Vec<usize>>,
     pub chunk: Vec<usize>,
     pub at: Vec<usize>,
+    /// By other reward.
+    pub others: Vec<OtherColumns>,
 }
 
 impl Index {
+    /// An empty index with columns for so many other rewards.
+    pub fn new(others: usize) -> Self {
+        Self { others: vec![OtherColumns::default(); others], ..Self::default() }
+    }
+
     /// Adds one episode's row; where it stands is told by the caller.
     pub fn add(&mut self, row: Row, strings: &mut Strings) {
         self.source.push(strings.number(&row.place.label));
@@ -79,6 +95,10 @@ impl Index {
         self.flags.push(row.flags);
         self.tool_ms.push(rounded(row.tool_ms, 1e2));
         self.least_logprob.push(row.least_logprob.map(|logprob| rounded(f64::from(logprob), 1e3)));
+        for (columns, other) in self.others.iter_mut().zip(&row.others) {
+            columns.total.push(other.map(|(total, _)| rounded(total, 1e6)));
+            columns.accuracy.push(other.map(|(_, accuracy)| rounded(accuracy, 1e4)));
+        }
         self.turns.push(row.turns.iter().map(|turn| strings.number(turn)).collect());
     }
 }

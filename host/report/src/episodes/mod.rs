@@ -15,7 +15,11 @@ mod scan;
 mod select;
 mod tally;
 
+pub(crate) use payload::{LivePayload, Others, vocabulary};
 pub use payload::{Payload, PayloadOptions};
+pub(crate) use pieces::Pieces;
+pub(crate) use record::Reward;
 pub use scan::Scan;
+pub(crate) use scan::{Found, Judged};
 pub use select::{Selection, select};
 pub use tally::Counted;

@@ -12,10 +12,11 @@ use super::index::{Index, Row, rounded};
 use super::pack::{Strings, packed};
 use super::pieces::Pieces;
 use super::record::{Full, Place, Reward};
-use super::scan::{Flag, Line, Scan, in_parallel};
+use super::scan::{Flag, Judged, Line, Scan, in_parallel};
 use super::select::Selection;
 use crate::Result;
 use crate::run::Run;
+use crate::scores::Scores;
 
 /// Episodes that a chunk holds before it ends with its group.
 const CHUNK: usize = 64;
@@ -50,6 +51,25 @@ pub struct Payload {
     pub problems: Vec<Vec<String>>,
 }
 
+/// What other rewards said: their names over all runs, and their scores by run.
+#[derive(Clone, Copy)]
+pub(crate) struct Others<'a> {
+    pub names: &'a [String],
+    pub scores: &'a [Vec<Scores>],
+}
+
+impl<'a> Others<'a> {
+    /// The verdicts on an episode of a run, in the order of the names.
+    fn on(self, run: usize, episode: &Judged) -> impl Iterator<Item = (&'a str, Option<&'a Reward>)> {
+        let scores = self.scores.get(run).map_or(&[][..], Vec::as_slice);
+        let (id, total) = (episode.id.clone(), episode.total);
+        self.names.iter().map(move |name| {
+            let of_reward = scores.iter().find(|scores| &scores.head.reward == name);
+            (name.as_str(), of_reward.and_then(|scores| scores.verdict(&id, total)))
+        })
+    }
+}
+
 /// A chunk's entry for one episode.
 #[derive(Serialize)]
 struct Detail<'a> {
@@ -63,6 +83,16 @@ struct Detail<'a> {
     turns: Vec<(usize, usize, &'a str)>,
     calls: Vec<DetailCall<'a>>,
     calls_allowed: usize,
+    components: &'a [(String, f64)],
+    abstained: Option<&'a str>,
+    others: Vec<DetailOther<'a>>,
+}
+
+/// Another reward's verdict.
+#[derive(Serialize)]
+struct DetailOther<'a> {
+    reward: &'a str,
+    total: Option<f64>,
     components: &'a [(String, f64)],
     abstained: Option<&'a str>,
 }
@@ -90,9 +120,9 @@ impl Payload {
     ///
     /// # Errors
     /// When compressing fails. Episodes that cannot be read are named in `problems`.
-    pub fn pack(runs: &[(&Run, &Scan, &Selection)], options: &PayloadOptions) -> Result<Self> {
+    pub fn pack(runs: &[(&Run, &Scan, &Selection)], others: Others, options: &PayloadOptions) -> Result<Self> {
         let mut payload = Self::default();
-        let mut index = Index { image_chunk: IMAGE_CHUNK, ..Index::default() };
+        let mut index = Index { image_chunk: IMAGE_CHUNK, ..Index::new(others.names.len()) };
         let mut strings = Strings::default();
         let mut image_numbers: HashMap<String, usize> = HashMap::new();
         let mut digests: Vec<String> = Vec::new();
@@ -100,7 +130,7 @@ impl Payload {
             let mut problems = Vec::new();
             let plan = plan(&scan.lines, &selection.lines);
             let mut tokens = BTreeSet::new();
-            for made in in_parallel(plan.len(), |at| make(scan, &plan[at])) {
+            for made in in_parallel(plan.len(), |at| make(scan, &plan[at], others, number)) {
                 let made = made?;
                 let chunk = payload.chunks.len();
                 payload.chunks.push(made.packed);
@@ -198,7 +228,21 @@ fn plan(lines: &[Line], chosen: &[usize]) -> Vec<Vec<usize>> {
 }
 
 /// Reads one chunk's episodes and packs them.
-fn make(scan: &Scan, chunk: &[usize]) -> Result<Made> {
+fn make(scan: &Scan, chunk: &[usize], others: Others, run: usize) -> Result<Made> {
+    let (read, problems) = read_full(scan, chunk);
+    let advantages = advantages(scan, &read);
+    let mut tokens = BTreeSet::new();
+    let mut rows = Vec::with_capacity(read.len());
+    for ((at, episode), advantage) in read.iter().zip(advantages) {
+        tokens.extend(&episode.tokens);
+        rows.push(row(scan, *at, episode, advantage, others, run));
+    }
+    let details: Vec<Detail> = read.iter().map(|(at, episode)| detail(episode, others.on(run, &scan.lines[*at].judged))).collect();
+    Ok(Made { packed: packed(&details)?, rows, tokens, problems })
+}
+
+/// The episodes of some lines in full.
+fn read_full(scan: &Scan, chunk: &[usize]) -> (Vec<(usize, Full)>, Vec<String>) {
     let mut problems = Vec::new();
     let mut read: Vec<(usize, Full)> = Vec::with_capacity(chunk.len());
     let mut open: HashMap<u32, File> = HashMap::new();
@@ -210,15 +254,7 @@ fn make(scan: &Scan, chunk: &[usize]) -> Result<Made> {
             Err(reason) => problems.push(format!("An episode of {} cannot be shown: {reason}.", file_name(path))),
         }
     }
-    let advantages = advantages(scan, &read);
-    let mut tokens = BTreeSet::new();
-    let mut rows = Vec::with_capacity(read.len());
-    for ((at, episode), advantage) in read.iter().zip(advantages) {
-        tokens.extend(&episode.tokens);
-        rows.push(row(scan, *at, episode, advantage));
-    }
-    let details: Vec<Detail> = read.iter().map(|(_, episode)| detail(episode)).collect();
-    Ok(Made { packed: packed(&details)?, rows, tokens, problems })
+    (read, problems)
 }
 
 fn episode(open: &mut HashMap<u32, File>, path: &Path, line: &Line) -> std::result::Result<Full, String> {
@@ -259,7 +295,7 @@ fn advantages(scan: &Scan, episodes: &[(usize, Full)]) -> Vec<Option<f64>> {
     episodes.iter().map(|(at, episode)| advantage(*at, episode)).collect()
 }
 
-fn row(scan: &Scan, at: usize, episode: &Full, advantage: Option<f64>) -> Row {
+fn row(scan: &Scan, at: usize, episode: &Full, advantage: Option<f64>, others: Others, run: usize) -> Row {
     let line = &scan.lines[at];
     let path = &scan.files[line.file as usize];
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -286,6 +322,10 @@ fn row(scan: &Scan, at: usize, episode: &Full, advantage: Option<f64>) -> Row {
         least_logprob,
         turns: episode.turns.iter().map(|turn| turn.text.chars().take(SEARCHED).collect()).collect(),
         images: episode.image_digests.clone(),
+        others: others
+            .on(run, &line.judged)
+            .map(|(_, verdict)| verdict.and_then(Reward::scored).map(|scored| (scored.total, scored.accuracy())))
+            .collect(),
     }
 }
 
@@ -295,7 +335,7 @@ fn answer(episode: &Full) -> Option<&str> {
     Some(after.split_once("</answer>")?.0.trim())
 }
 
-fn detail(episode: &Full) -> Detail<'_> {
+fn detail<'a>(episode: &'a Full, others: impl Iterator<Item = (&'a str, Option<&'a Reward>)>) -> Detail<'a> {
     let mut sampled = Vec::new();
     let mut at = 0;
     for stretch in episode.mask.chunk_by(|a, b| a == b) {
@@ -326,11 +366,97 @@ fn detail(episode: &Full) -> Detail<'_> {
             .collect(),
         calls_allowed: episode.calls_allowed,
         components: episode.reward.as_ref().and_then(Reward::scored).map_or(&[], |scored| &scored.components),
-        abstained: match &episode.reward {
-            Some(Reward::Abstained { abstained }) => Some(abstained),
-            _ => None,
-        },
+        abstained: episode.reward.as_ref().and_then(Reward::abstained),
+        others: others
+            .filter_map(|(reward, verdict)| {
+                let verdict = verdict?;
+                let scored = verdict.scored();
+                Some(DetailOther {
+                    reward,
+                    total: scored.map(|scored| scored.total),
+                    components: scored.map_or(&[], |scored| &scored.components),
+                    abstained: verdict.abstained(),
+                })
+            })
+            .collect(),
     }
+}
+
+/// What a page that is being looked at gets of the episodes: the same, as plain JSON, a part at a time.
+pub(crate) struct LivePayload;
+
+/// A part of the list.
+#[derive(Serialize)]
+struct Part<'a> {
+    /// Number of its first episode.
+    from: usize,
+    index: &'a Index,
+    /// The digests of the images that the index counts.
+    digests: &'a [String],
+}
+
+impl LivePayload {
+    /// The index of some episodes, of which the first has the number `from`.
+    pub fn part(scan: &Scan, chosen: &[usize], from: usize, others: Others, pieces: Option<&Pieces>) -> Result<String> {
+        // Groups stand together, so that a part that is cut anywhere else than between parts told before holds them whole.
+        let (read, _) = read_full(scan, chosen);
+        let advantages = advantages(scan, &read);
+        let (mut index, mut strings) = (Index::new(others.names.len()), Strings::default());
+        let (mut tokens, mut digests) = (BTreeSet::new(), Vec::new());
+        let mut image_numbers: HashMap<String, usize> = HashMap::new();
+        for ((at, episode), advantage) in read.iter().zip(advantages) {
+            tokens.extend(&episode.tokens);
+            let row = row(scan, *at, episode, advantage, others, 0);
+            let images = row.images.iter().map(|digest| {
+                *image_numbers.entry(digest.clone()).or_insert_with(|| {
+                    digests.push(digest.clone());
+                    digests.len() - 1
+                })
+            });
+            index.image.push(images.collect());
+            index.chunk.push(0);
+            // The line's number is what a detail is asked for by.
+            index.at.push(*at);
+            index.run.push(0);
+            index.add(row, &mut strings);
+        }
+        let text = |id: &u32| Some((*id, pieces?.get(*id)?.to_owned()));
+        index.pieces.push(tokens.iter().filter_map(text).collect());
+        index.images = digests.len();
+        index.strings = strings.into_texts();
+        Ok(serde_json::to_string(&Part { from, index: &index, digests: &digests })?)
+    }
+
+    /// One episode in full; `None` where there is none, or it cannot be read any more.
+    pub fn detail(scan: &Scan, at: usize, others: Others) -> Result<Option<String>> {
+        if at >= scan.lines.len() {
+            return Ok(None);
+        }
+        let (read, _) = read_full(scan, &[at]);
+        let Some((_, episode)) = read.first() else { return Ok(None) };
+        Ok(Some(serde_json::to_string(&detail(episode, others.on(0, &scan.lines[at].judged)))?))
+    }
+
+    /// An image, as it stands in a report; `None` where it is missing or damaged.
+    pub fn picture(run: &Path, digest: &str) -> Result<Option<String>> {
+        let found = images::load(&[run.join("episodes").join("images")], &[digest.to_owned()]);
+        match found.into_iter().next() {
+            Some(Loaded::Shown(picture)) => Ok(Some(serde_json::to_string(&picture)?)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The run's vocabulary, from its newest checkpoint that holds a readable one.
+pub(crate) fn vocabulary(run: &Run) -> std::result::Result<Pieces, String> {
+    let mut reason = "it has no checkpoint".to_owned();
+    for checkpoint in run.checkpoints.iter().rev() {
+        match Pieces::read(&checkpoint.path.join("tokenizer.json")) {
+            Ok(pieces) => return Ok(pieces),
+            Err(error) => reason = error,
+        }
+    }
+    Err(reason)
 }
 
 /// The text of the tokens in use; empty where no checkpoint holds a readable tokenizer.
@@ -338,15 +464,11 @@ fn pieces(run: &Run, tokens: &BTreeSet<u32>, problems: &mut Vec<String>) -> BTre
     if tokens.is_empty() {
         return BTreeMap::new();
     }
-    let mut reason = "it has no checkpoint".to_owned();
-    for checkpoint in run.checkpoints.iter().rev() {
-        match Pieces::read(&checkpoint.path.join("tokenizer.json")) {
-            Ok(pieces) => {
-                return tokens.iter().filter_map(|id| Some((*id, pieces.get(*id)?.to_owned()))).collect();
-            }
-            Err(error) => reason = error,
+    match vocabulary(run) {
+        Ok(pieces) => tokens.iter().filter_map(|id| Some((*id, pieces.get(*id)?.to_owned()))).collect(),
+        Err(reason) => {
+            problems.push(format!("The tokens are shown by number, since the tokenizer of the run cannot be read: {reason}."));
+            BTreeMap::new()
         }
     }
-    problems.push(format!("The tokens are shown by number, since the tokenizer of the run cannot be read: {reason}."));
-    BTreeMap::new()
 }

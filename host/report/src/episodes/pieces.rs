@@ -28,7 +28,7 @@ struct AddedToken {
 
 /// The text of each token, by id.
 #[derive(Debug, Default)]
-pub(super) struct Pieces(BTreeMap<u32, String>);
+pub(crate) struct Pieces(BTreeMap<u32, String>);
 
 impl Pieces {
     /// Reads a `tokenizer.json`.

@@ -83,7 +83,7 @@ pub(super) struct Call {
 /// The reward's word.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Reward {
+pub(crate) enum Reward {
     Scored { scored: Scored },
     Abstained { abstained: String },
     Unknown(IgnoredAny),
@@ -92,7 +92,7 @@ pub(super) enum Reward {
 /// Total and components.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Scored {
+pub(crate) struct Scored {
     pub total: f64,
     pub components: Vec<(String, f64)>,
 }
@@ -102,6 +102,14 @@ impl Reward {
         match self {
             Reward::Scored { scored } => Some(scored),
             Reward::Abstained { .. } | Reward::Unknown(_) => None,
+        }
+    }
+
+    /// Why it abstained.
+    pub fn abstained(&self) -> Option<&str> {
+        match self {
+            Reward::Abstained { abstained } => Some(abstained),
+            Reward::Scored { .. } | Reward::Unknown(_) => None,
         }
     }
 }

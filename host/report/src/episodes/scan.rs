@@ -1,5 +1,6 @@
 //! Every episode of a run read once: counted, flagged, and its place remembered.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::record::{Light, Place, Reward};
 use super::tally::Tally;
+use crate::growing::{Growing, Look};
 
 /// Damaged lines that are told one by one.
 const MOST_TOLD: usize = 5;
@@ -60,6 +62,19 @@ pub struct Line {
     pub sample: String,
     /// Set of [`Flag`]s that can be told without the tokens.
     pub flags: u32,
+    /// What the stored reward said.
+    pub judged: Judged,
+}
+
+/// An episode by name, and the stored reward's word on it.
+#[derive(Debug, Clone, Default)]
+pub struct Judged {
+    /// The episode's id.
+    pub id: String,
+    /// Total, where it was scored.
+    pub total: Option<f64>,
+    /// Accuracy, where it was scored.
+    pub accuracy: Option<f64>,
 }
 
 /// All episodes of a run.
@@ -71,8 +86,26 @@ pub struct Scan {
     pub lines: Vec<Line>,
     /// What they did.
     pub tally: Tally,
-    /// What is missing or damaged, in sentences.
-    pub problems: Vec<String>,
+    known: HashSet<PathBuf>,
+    /// How far each file has been read.
+    growing: Vec<Growing>,
+    /// Why the folder cannot be read.
+    no_folder: Option<String>,
+    /// Damaged lines, by file, in sentences.
+    damaged: Vec<String>,
+    /// Files that cannot be read, in sentences.
+    unreadable: HashMap<usize, String>,
+}
+
+/// What a look at the files found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing new.
+    Nothing,
+    /// More episodes, after those that are known.
+    More,
+    /// Files were begun anew: everything was read again.
+    Anew,
 }
 
 #[derive(Default)]
@@ -83,35 +116,86 @@ struct FileScan {
 }
 
 impl Scan {
-    /// Reads `RUN/episodes/*.jsonl` on all cores. What cannot be read is named in `problems`.
+    /// Reads `RUN/episodes/*.jsonl` on all cores. What cannot be read is named in [`Scan::problems`].
     pub fn read(run: &Path) -> Self {
-        let dir = run.join("episodes");
         let mut scan = Self::default();
-        match fs::read_dir(&dir) {
-            Ok(entries) => {
-                let paths = entries.flatten().map(|entry| entry.path());
-                scan.files = paths.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")).collect();
-                scan.files.sort();
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                scan.problems.push("There is no folder of episodes: there is nothing to view or to count.".into());
-            }
-            Err(error) => scan.problems.push(format!("The folder of episodes cannot be read: {error}.")),
-        }
-        let results = in_parallel(scan.files.len(), |index| scan_file(index, &scan.files[index]));
-        let mut damaged = Vec::new();
-        for file in results {
-            scan.lines.extend(file.lines);
-            scan.tally.merge(file.tally);
-            damaged.extend(file.damaged);
-        }
-        let more = damaged.len().saturating_sub(MOST_TOLD);
-        scan.problems.extend(damaged.into_iter().take(MOST_TOLD));
-        if more > 0 {
-            scan.problems.push(format!("{more} more damaged lines of episodes are left out."));
-        }
+        scan.look(run);
         scan
     }
+
+    /// Reads what was added since the last look.
+    pub fn look(&mut self, run: &Path) -> Found {
+        match fs::read_dir(run.join("episodes")) {
+            Ok(entries) => {
+                self.no_folder = None;
+                let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+                paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl") && !self.known.contains(path));
+                paths.sort();
+                self.known.extend(paths.iter().cloned());
+                self.growing.extend(paths.iter().map(|_| Growing::default()));
+                self.files.extend(paths);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.no_folder = Some("There is no folder of episodes: there is nothing to view or to count.".into());
+            }
+            Err(error) => self.no_folder = Some(format!("The folder of episodes cannot be read: {error}.")),
+        }
+        let results = in_parallel(self.files.len(), |index| {
+            let mut growing = self.growing[index].clone();
+            let (offset, lines) = (growing.offset, growing.lines);
+            let look = growing.look(&self.files[index]);
+            let scanned = match &look {
+                Ok(Look::More(bytes)) => scan_lines(index, &self.files[index], bytes, offset, lines),
+                _ => FileScan::default(),
+            };
+            (growing, look.map(|look| if let Look::More(_) = look { Look::More(Vec::new()) } else { look }), scanned)
+        });
+        if results.iter().any(|(_, look, _)| matches!(look, Ok(Look::Anew))) {
+            *self = Self::read(run);
+            return Found::Anew;
+        }
+        let mut found = Found::Nothing;
+        for (index, (growing, look, scanned)) in results.into_iter().enumerate() {
+            self.growing[index] = growing;
+            match look {
+                Ok(Look::More(_)) => {
+                    found = Found::More;
+                    self.unreadable.remove(&index);
+                    self.lines.extend(scanned.lines);
+                    self.tally.merge(scanned.tally);
+                    self.damaged.extend(scanned.damaged);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let told = format!("episodes/{} cannot be read: {error}.", file_name(&self.files[index]));
+                    if self.unreadable.insert(index, told.clone()) != Some(told) {
+                        found = Found::More;
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// What is missing or damaged, in sentences.
+    pub fn problems(&self) -> Vec<String> {
+        let cut = self.growing.iter().zip(&self.files).filter(|(growing, _)| growing.partial);
+        let cut = cut.map(|(growing, path)| {
+            format!("episodes/{} line {} was not written to its end and is left out.", file_name(path), growing.lines + 1)
+        });
+        let mut damaged: Vec<String> = self.unreadable.values().chain(&self.damaged).cloned().chain(cut).collect();
+        damaged.sort();
+        let more = damaged.len().saturating_sub(MOST_TOLD);
+        damaged.truncate(MOST_TOLD);
+        if more > 0 {
+            damaged.push(format!("{more} more damaged lines of episodes are left out."));
+        }
+        self.no_folder.iter().cloned().chain(damaged).collect()
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Runs `work(0..n)` on all cores; the results in order.
@@ -138,25 +222,15 @@ pub(super) fn in_parallel<T: Send>(n: usize, work: impl Fn(usize) -> T + Sync) -
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-fn scan_file(index: usize, path: &Path) -> FileScan {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+/// Reads whole lines of a file, of which the first begins at `offset` and follows `before` others.
+fn scan_lines(index: usize, path: &Path, bytes: &[u8], mut offset: u64, before: usize) -> FileScan {
+    let name = file_name(path);
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut found = FileScan::default();
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            found.damaged.push(format!("episodes/{name} cannot be read: {error}."));
-            return found;
-        }
-    };
-    let mut offset = 0;
     for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let start = offset;
+        let (number, start) = (before + number, offset);
         offset += line.len() as u64;
-        let Some(whole) = line.strip_suffix(b"\n") else {
-            found.damaged.push(format!("episodes/{name} line {} was not written to its end and is left out.", number + 1));
-            break;
-        };
+        let whole = line.strip_suffix(b"\n").unwrap_or(line);
         if whole.trim_ascii().is_empty() {
             continue;
         }
@@ -178,6 +252,11 @@ fn scan_file(index: usize, path: &Path) -> FileScan {
             group: place.group,
             sample: episode.sample.to_string(),
             flags: flags(&episode) | violation,
+            judged: Judged {
+                id: episode.id.to_string(),
+                total: episode.reward.as_ref().and_then(Reward::scored).map(|scored| scored.total),
+                accuracy: episode.reward.as_ref().and_then(Reward::scored).map(|scored| scored.accuracy()),
+            },
         });
     }
     found

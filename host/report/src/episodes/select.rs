@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     fn line(step: Option<usize>, group: usize, sample: &str, flags: u32) -> Line {
-        Line { file: 0, offset: 0, len: 0, step, group, sample: sample.to_owned(), flags }
+        Line { file: 0, offset: 0, len: 0, step, group, sample: sample.to_owned(), flags, judged: Default::default() }
     }
 
     fn training(steps: usize, faulty: usize) -> Vec<Line> {

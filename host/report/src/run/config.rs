@@ -56,7 +56,8 @@ fn heading(text: &str) -> (Option<String>, BTreeMap<String, String>) {
     (version, plugins)
 }
 
-fn flatten(key: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
+/// A TOML value as text by dotted key.
+pub fn flatten(key: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
     match value {
         toml::Value::Table(table) => {
             for (name, inner) in table {

@@ -6,9 +6,10 @@ mod overview;
 mod steps;
 
 pub use checkpoints::Checkpoint;
-pub use config::{Difference, differences};
+pub use config::{Difference, differences, flatten};
 pub use overview::{bytes_on_disk, run_description, runs_difference, runs_table, size};
 pub use steps::Steps;
+pub(crate) use steps::StepsReader;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -110,9 +111,14 @@ impl Run {
             return Err(Error::NoRun(path.to_owned()));
         }
         let mut problems = Vec::new();
+        let steps = Steps::read(&path.join("metrics.jsonl"), &mut problems);
+        Ok(Self::with_steps(path, steps, problems))
+    }
+
+    /// The rest of the run in `path`, whatever is there of it.
+    pub(crate) fn with_steps(path: &Path, steps: Steps, mut problems: Vec<String>) -> Self {
         let locked = is_locked(path);
         let config = config::read(path, &mut problems);
-        let steps = Steps::read(&path.join("metrics.jsonl"), &mut problems);
         let checkpoints = checkpoints::list(&path.join("checkpoints"));
         let summary_json = read_json(&path.join("summary.json"), &mut problems);
         let finished = summary_json.is_some();
@@ -131,7 +137,7 @@ impl Run {
             (false, false, true) => State::Stopped,
             (false, false, false) => State::Empty,
         };
-        Ok(Self {
+        Self {
             path: path.to_owned(),
             name: name_of(path),
             state,
@@ -146,7 +152,7 @@ impl Run {
             summary,
             checkpoints,
             problems,
-        })
+        }
     }
 
     /// GRPO steps that its configuration asks for.

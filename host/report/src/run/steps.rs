@@ -1,11 +1,12 @@
 //! `metrics.jsonl` by column, whatever columns it has.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::growing::{Growing, Look};
 
 /// The numbers of every step. A field of an object is a column of its own: `image_search_ratio.search_free`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -16,41 +17,71 @@ pub struct Steps {
     pub columns: BTreeMap<String, Vec<Option<f64>>>,
 }
 
+/// `metrics.jsonl` as it grows.
+#[derive(Debug, Default)]
+pub(crate) struct StepsReader {
+    file: Growing,
+    /// A step on record twice was done again after a resume: the later line counts.
+    rows: BTreeMap<usize, BTreeMap<String, f64>>,
+    damaged: Vec<usize>,
+    unreadable: Option<String>,
+}
+
+impl StepsReader {
+    /// Reads what was added to `path`; says whether anything is new.
+    pub fn read(&mut self, path: &Path) -> bool {
+        let before = self.file.lines;
+        let bytes = match self.file.look(path) {
+            Ok(Look::Same) => return false,
+            Ok(Look::More(bytes)) => bytes,
+            Ok(Look::Anew) => {
+                *self = Self::default();
+                self.read(path);
+                return true;
+            }
+            Err(error) => {
+                let told = Some(format!("metrics.jsonl cannot be read: {error}."));
+                return std::mem::replace(&mut self.unreadable, told.clone()) != told;
+            }
+        };
+        self.unreadable = None;
+        for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty()) {
+            match row(line) {
+                Some((step, values)) => drop(self.rows.insert(step, values)),
+                None => self.damaged.push(before + index + 1),
+            }
+        }
+        true
+    }
+
+    /// The last step on record.
+    pub fn last_step(&self) -> Option<usize> {
+        self.rows.last_key_value().map(|(step, _)| *step)
+    }
+
+    /// What has been read; what could not be is named in `problems`.
+    pub fn steps(&self, problems: &mut Vec<String>) -> Steps {
+        problems.extend(self.unreadable.clone());
+        if self.file.partial {
+            problems.push(format!("metrics.jsonl line {} was not written to its end and is left out.", self.file.lines + 1));
+        }
+        if let Some(first) = self.damaged.first() {
+            let n = self.damaged.len();
+            problems.push(format!("metrics.jsonl: {n} damaged line(s) are left out, the first is line {first}."));
+        }
+        Steps::from_rows(&self.rows)
+    }
+}
+
 impl Steps {
     /// Reads `path`. Lines that cannot be read are counted in `problems`; no file is no steps.
     pub fn read(path: &Path, problems: &mut Vec<String>) -> Self {
-        let bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Self::default(),
-            Err(error) => {
-                problems.push(format!("metrics.jsonl cannot be read: {error}."));
-                return Self::default();
-            }
-        };
-        // A step on record twice was done again after a resume: the later line counts.
-        let mut rows: BTreeMap<usize, BTreeMap<String, f64>> = BTreeMap::new();
-        let mut damaged = Vec::new();
-        for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            let Some(whole) = line.strip_suffix(b"\n") else {
-                problems.push(format!("metrics.jsonl line {} was not written to its end and is left out.", index + 1));
-                break;
-            };
-            if whole.trim_ascii().is_empty() {
-                continue;
-            }
-            match row(whole) {
-                Some((step, values)) => drop(rows.insert(step, values)),
-                None => damaged.push(index + 1),
-            }
-        }
-        if let Some(first) = damaged.first() {
-            let n = damaged.len();
-            problems.push(format!("metrics.jsonl: {n} damaged line(s) are left out, the first is line {first}."));
-        }
-        Self::from_rows(rows)
+        let mut reader = StepsReader::default();
+        reader.read(path);
+        reader.steps(problems)
     }
 
-    fn from_rows(rows: BTreeMap<usize, BTreeMap<String, f64>>) -> Self {
+    fn from_rows(rows: &BTreeMap<usize, BTreeMap<String, f64>>) -> Self {
         let mut columns: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
         for (at, values) in rows.values().enumerate() {
             for (name, value) in values {
@@ -61,7 +92,7 @@ impl Steps {
         }
         let num_steps = rows.len();
         columns.values_mut().for_each(|column| column.resize(num_steps, None));
-        Self { step: rows.into_keys().collect(), columns }
+        Self { step: rows.keys().copied().collect(), columns }
     }
 
     /// Whether nothing is on record.
@@ -99,6 +130,7 @@ fn row(line: &[u8]) -> Option<(usize, BTreeMap<String, f64>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn read(text: &str) -> (Steps, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();

@@ -76,6 +76,10 @@ function ending(store: Store, at: number, detail: Detail): HTMLElement {
     ['ended', words(store.text(index.ending[at])) || 'unknown'],
     ['reward', reward === null ? detail.abstained === null ? 'none' : `abstained: ${visible(detail.abstained)}` : number(reward)],
     ...detail.components.map(([name, value]): [string, string] => [`· ${visible(name)}`, number(value)]),
+    ...detail.others.flatMap((other): [string, string][] => [
+      [`by ${visible(other.reward)}`, other.abstained === null ? number(other.total) : `abstained: ${visible(other.abstained)}`],
+      ...other.components.map(([name, value]): [string, string] => [`· ${visible(name)} by ${visible(other.reward)}`, number(value)]),
+    ]),
     ...(advantage === null ? [] : [['advantage', signed(advantage, 3)] as [string, string]]),
     ['calls', `${detail.calls.length} of ${detail.calls_allowed} allowed`],
   ];

@@ -15,6 +15,8 @@ export interface View {
   tools: string;
   outcome: string;
   flag: string;
+  /** `all`, or another reward's number and how it disagrees: `0:outcome`. */
+  other: string;
   low: string;
   high: string;
   sort: string;
@@ -25,7 +27,7 @@ export interface View {
 }
 
 export const INITIAL: View = {
-  q: '', run: 'all', source: 'all', from: '', to: '', class: 'all', tools: 'all', outcome: 'all', flag: 'all', low: '', high: '',
+  q: '', run: 'all', source: 'all', from: '', to: '', class: 'all', tools: 'all', outcome: 'all', flag: 'all', other: 'all', low: '', high: '',
   sort: 'order', episode: '', tab: 'conversation', shade: 'logprob',
 };
 
@@ -62,6 +64,7 @@ export function listed(store: Store, view: View): number[] {
   const rewards = low !== -Infinity || high !== Infinity;
   const bit = FLAGS.findIndex(([name]) => name === view.flag);
   const run = Number(view.run);
+  const [other, kind] = view.other.split(':', 2);
   const wanted = (at: number): boolean => {
     const step = index.step[at] ?? null;
     if (view.run !== 'all' && index.run[at] !== run) return false;
@@ -71,6 +74,7 @@ export function listed(store: Store, view: View): number[] {
     if (view.tools !== 'all' && store.text(index.tools[at]) !== (view.tools === 'none' ? '' : view.tools)) return false;
     if (view.outcome !== 'all' && store.outcome(at) !== view.outcome) return false;
     if (view.flag === 'any' ? index.flags[at] === 0 : bit >= 0 && !(((index.flags[at] ?? 0) >> bit) & 1)) return false;
+    if (view.other !== 'all' && !store.disagrees(at, Number(other), kind ?? '')) return false;
     if (rewards) {
       const reward = index.reward[at] ?? null;
       if (reward === null || reward < low || reward > high) return false;

@@ -17,7 +17,7 @@ export class List {
   private rows = new Map<number, HTMLElement>();
   private selected = -1;
 
-  constructor(private readonly store: Store, private readonly chosen: (episode: number) => void, private readonly manyRuns: boolean) {
+  constructor(public store: Store, private readonly chosen: (episode: number) => void, private readonly manyRuns: boolean) {
     this.box.append(this.space);
     this.box.addEventListener('scroll', () => requestAnimationFrame(() => this.draw()), { passive: true });
     this.box.addEventListener('keydown', (event) => this.key(event));
@@ -29,13 +29,33 @@ export class List {
   show(episodes: number[], episode: number | null): void {
     this.shown = episodes;
     this.selected = episode === null ? -1 : episodes.indexOf(episode);
-    this.status.textContent = episodes.length === this.store.length ? `${count(episodes.length)} episodes` : `${count(episodes.length)} of ${count(this.store.length)} episodes`;
-    this.space.style.height = `${episodes.length * ROW}px`;
+    this.tellLength();
     this.rows.forEach((row) => row.remove());
     this.rows.clear();
     if (this.selected >= 0) this.bringIntoSight();
     else this.box.scrollTop = 0;
     this.draw();
+  }
+
+  /** Shows a list that has grown: what is in sight stays where it is. */
+  grow(episodes: number[], episode: number | null): void {
+    const first = Math.floor(this.box.scrollTop / ROW);
+    const [top, offset] = [this.shown[first], this.box.scrollTop - first * ROW];
+    const scrolled = this.box.scrollTop;
+    this.shown = episodes;
+    this.selected = episode === null ? -1 : episodes.indexOf(episode);
+    this.tellLength();
+    this.rows.forEach((row) => row.remove());
+    this.rows.clear();
+    const now = top === undefined || scrolled === 0 ? -1 : episodes.indexOf(top);
+    this.box.scrollTop = now < 0 ? scrolled : now * ROW + offset;
+    this.draw();
+  }
+
+  private tellLength(): void {
+    const { length } = this.shown;
+    this.status.textContent = length === this.store.length ? `${count(length)} episodes` : `${count(length)} of ${count(this.store.length)} episodes`;
+    this.space.style.height = `${length * ROW}px`;
   }
 
   private bringIntoSight(): void {

@@ -11,14 +11,22 @@ import { sideBySide } from './side_by_side';
 import { FLAGS, Store } from './store';
 import { tokensView, type Shade } from './tokens';
 
+let current: Viewer | null = null;
+
 /** Puts the viewer where `frame` says that it is being unpacked. */
-export async function viewer(data: PageData): Promise<void> {
+export async function viewer(data: PageData, opening: Promise<Store> = Store.open()): Promise<void> {
   const body = document.getElementById('viewer-body');
   if (body === null) return;
   try {
-    const store = await Store.open();
-    if (store.length === 0) body.replaceChildren(h('p', {}, 'There is no episode to show.'));
-    else new Viewer(data, store, body);
+    const store = await opening;
+    if (store.length === 0) {
+      current = null;
+      body.replaceChildren(h('p', {}, 'There is no episode to show.'));
+    } else if (current === null) {
+      current = new Viewer(data, store, body);
+    } else {
+      current.show(data, store);
+    }
   } catch (error) {
     body.replaceChildren(h('p', { class: 'bad' }, `The episodes cannot be unpacked: ${visible(String(error))}.`));
   }
@@ -29,7 +37,8 @@ export function frame(data: PageData): HTMLElement {
   return section('episodes', 'Episodes', selection(data), h('div', { id: 'viewer-body' }, h('p', {}, 'Unpacking the episodes …')));
 }
 
-function selection(data: PageData): string {
+/** Which episodes the viewer holds, in words. */
+export function selection(data: PageData): string {
   const total = data.runs.reduce((n, run) => n + run.selection.episodes, 0);
   const shown = data.runs.reduce((n, run) => n + run.selection.shown, 0);
   if (shown === total) return `All ${plural(total, 'episode')} on record.`;
@@ -38,7 +47,7 @@ function selection(data: PageData): string {
     ? 'every episode of the evaluations'
     : `${count(sum((run) => run.selection.questions_shown))} of ${count(sum((run) => run.selection.questions))} questions of the evaluations, with every answer`;
   return `${count(shown)} of ${plural(total, 'episode')}: ${questions}, and ${count(sum((run) => run.selection.training_groups_shown))} of ${count(sum((run) => run.selection.training_groups))} training groups, ` +
-    'whole, spread over the run; up to a quarter of them are groups with faults. All figures above count every episode. Images are re-encoded to keep the page small.';
+    'whole, ' + (data.live === null ? 'spread over the run; up to a quarter of them are groups with faults' : 'spread over the run as it stood when it was first opened, and those of the steps since') + '. All figures above count every episode. Images are re-encoded to keep the page small.';
 }
 
 class Viewer {
@@ -50,8 +59,10 @@ class Viewer {
   private readonly filters = h('form', { class: 'filters', role: 'search', 'aria-label': 'Filter episodes' });
   private turn = 0;
 
-  constructor(private readonly data: PageData, private readonly store: Store, body: HTMLElement) {
-    for (let at = 0; at < store.length; at++) this.keys.set(store.key(at), at);
+  private choices = '';
+
+  constructor(private data: PageData, private store: Store, body: HTMLElement) {
+    this.addKeys();
     this.view = fromHash(location.hash) ?? { ...INITIAL };
     this.list = new List(store, (episode) => this.choose(episode), data.runs.length > 1);
     this.filters.addEventListener('submit', (event) => event.preventDefault());
@@ -67,6 +78,32 @@ class Viewer {
       this.restore();
       document.getElementById('episodes')?.scrollIntoView();
     });
+  }
+
+  private addKeys(): void {
+    for (let at = this.keys.size; at < this.store.length; at++) this.keys.set(this.store.key(at), at);
+  }
+
+  /** Goes on with a store that has grown, or with another one; what is being looked at stays. */
+  show(data: PageData, store: Store): void {
+    const another = store !== this.store;
+    const open = this.open === null ? '' : this.store.key(this.open);
+    this.data = data;
+    this.store = store;
+    this.list.store = store;
+    if (another) this.keys.clear();
+    this.addKeys();
+    this.open = another ? this.keys.get(open) ?? null : this.open;
+    // Filters are not exchanged under the hands of someone who uses them.
+    if (this.optionsOf() !== this.choices && !this.filters.contains(document.activeElement)) this.drawFilters();
+    this.list.grow(listed(store, this.view), this.open);
+    if (another || this.open === null) void this.draw();
+  }
+
+  /** What the filters offer. */
+  private optionsOf(): string {
+    const { index } = this.store;
+    return [index.source, index.class, index.tools].map((column) => [...new Set(column)].join()).join(';') + this.data.others.join();
   }
 
   /** Lists and opens what the view says. */
@@ -98,6 +135,7 @@ class Viewer {
   private drawFilters(): void {
     const { store, view } = this;
     const { index } = store;
+    this.choices = this.optionsOf();
     const unique = (column: number[]): string[] => [...new Set(column)].map((text) => store.text(text)).sort();
     const sources = unique(index.source.filter((_, at) => index.step[at] === null)).sort((a, b) => evaluationOrder(a).localeCompare(evaluationOrder(b)));
     const drop = (label: string, key: keyof View, options: [string, string][]): HTMLElement => select(label, options, view[key], (value) => this.filter({ [key]: value })).element;
@@ -118,6 +156,10 @@ class Viewer {
       drop('Outcome', 'outcome', [['all', 'right or wrong'], ['right', 'right'], ['wrong', 'wrong'], ['unscored', 'not scored']]),
       field('Lowest reward', 'low', 'number', { step: 'any' }), field('Highest reward', 'high', 'number', { step: 'any' }),
       drop('Worth a look', 'flag', [['all', 'with or without'], ['any', 'anything'], ...FLAGS]),
+      this.data.others.length === 0 ? '' : drop('Other rewards', 'other', [['all', 'whatever they say'], ...this.data.others.flatMap((name, at): [string, string][] => {
+        const told = visible(name).slice(0, 60);
+        return [[`${at}:outcome`, `${told}: right against wrong`], [`${at}:stored`, `${told}: wrong, stored right`], [`${at}:other`, `${told}: right, stored wrong`], [`${at}:differ`, `${told}: totals differ`]];
+      })]),
       drop('Order', 'sort', [['order', 'as recorded'], ['reward', 'lowest reward'], ['reward-down', 'highest reward'], ['advantage', 'largest advantage'], ['unlikely', 'least likely token'], ['slow', 'slowest tools']]),
       h('button', { type: 'button', click: () => { this.view = { ...INITIAL, episode: view.episode }; this.filter({}); this.drawFilters(); } }, 'Clear'));
   }

@@ -2,6 +2,12 @@
 
 import type { Detail, Index, Picture } from '../types';
 
+/** Where the episodes in full and the images come from: the page itself, or its server. */
+export interface Source {
+  detail(at: number): Promise<Detail>;
+  picture(image: number): Picture | Promise<Picture>;
+}
+
 /** Bits of Index.flags, in the order of Flag in host/report/src/episodes/scan.rs. */
 export const FLAGS: [name: string, text: string][] = [
   ['unfinished', 'did not end in an answer'],
@@ -20,17 +26,18 @@ const FAULTS = 0b1000_1111;
 export type Outcome = 'right' | 'wrong' | 'unscored';
 
 export class Store {
-  readonly length: number;
-  private readonly chunks = new Map<number, Promise<Detail[]>>();
-  private readonly pictures = new Map<number, Picture[]>();
-  private haystacks: string[] | null = null;
+  private haystacks: string[] = [];
 
-  constructor(readonly index: Index) {
-    this.length = index.run.length;
+  constructor(readonly index: Index, private readonly source: Source) {}
+
+  /** The episodes that the page holds. */
+  static async open(): Promise<Store> {
+    const index = await unpacked<Index>('episode-index');
+    return new Store(index, new Blocks(index));
   }
 
-  static async open(): Promise<Store> {
-    return new Store(await unpacked<Index>('episode-index'));
+  get length(): number {
+    return this.index.run.length;
   }
 
   text(number: number | undefined): string {
@@ -59,7 +66,6 @@ export class Store {
   /** Question, answers and turns in lower case, for the search. */
   haystack(at: number): string {
     const { sample, question, truth, answer, turns } = this.index;
-    this.haystacks ??= Array<string>(this.length);
     return (this.haystacks[at] ??= [sample[at], question[at], truth[at], answer[at], ...(turns[at] ?? [])].map((text) => this.text(text)).join('\n').toLowerCase());
   }
 
@@ -71,6 +77,40 @@ export class Store {
       : (other: number): boolean => step[other] === step[at] && group[other] === group[at] && run[other] === run[at];
     return Array.from({ length: this.length }, (_, other) => other).filter(isBeside);
   }
+
+  detail(at: number): Promise<Detail> {
+    return this.source.detail(at);
+  }
+
+  picture(image: number): Picture | Promise<Picture> {
+    return this.source.picture(image);
+  }
+
+  /** Whether another reward's word on an episode is of this kind; one that not both have scored is of none. */
+  disagrees(at: number, other: number, kind: string): boolean {
+    const columns = this.index.others[other];
+    const [reward, accuracy] = [this.index.reward[at] ?? null, this.index.accuracy[at] ?? null];
+    const [total, judged] = [columns?.total[at] ?? null, columns?.accuracy[at] ?? null];
+    if (reward === null || accuracy === null || total === null || judged === null) return false;
+    const [right, otherRight] = [accuracy >= 0.5, judged >= 0.5];
+    switch (kind) {
+      case 'outcome': return right !== otherRight;
+      case 'stored': return right && !otherRight;
+      case 'other': return !right && otherRight;
+      default: return Math.abs(reward - total) > MATERIAL;
+    }
+  }
+}
+
+/** Totals differ materially from here on, as in host/report/src/scores.rs. */
+const MATERIAL = 0.05;
+
+/** The data blocks of a page that was written to a file. */
+class Blocks implements Source {
+  private readonly chunks = new Map<number, Promise<Detail[]>>();
+  private readonly pictures = new Map<number, Picture[]>();
+
+  constructor(private readonly index: Index) {}
 
   async detail(at: number): Promise<Detail> {
     const chunk = this.index.chunk[at] ?? 0;

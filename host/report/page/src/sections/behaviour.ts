@@ -1,6 +1,6 @@
 // What episodes did: answered at once, or searched by which tools, and whether they were right.
 
-import { Chart, type Line } from '../chart';
+import { chart, type Line } from '../chart';
 import { h, scrollable, section, select } from '../dom';
 import { count, evaluation, evaluationOrder, percent, words } from '../format';
 import { runColour } from '../runs';
@@ -10,19 +10,18 @@ import type { Cell, PageData, Run } from '../types';
 const behaviourName = (tools: string): string => (tools === '' ? 'answered at once' : tools.replaceAll('-', ' '));
 const COLOURS = ['--c1', '--c2', '--c3', '--c4', '--c5', '--c6', '--c7', '--c8'];
 
+/** What the reader has chosen; a page that goes on keeps it. */
+let [chosen, chosenRun] = ['all', '0'];
+
 export function behaviour(data: PageData): HTMLElement {
   const body = h('div', {});
-  let run = data.runs[0];
-  let chosen = 'all';
-  let charts: Chart[] = [];
   const draw = (): void => {
-    charts.forEach((chart) => chart.forget());
-    charts = [];
-    if (run !== undefined) body.replaceChildren(...content(run, chosen === 'all' ? null : chosen, charts));
+    const run = data.runs[Number(chosenRun)];
+    if (run !== undefined) body.replaceChildren(...content(run, chosen === 'all' ? null : chosen));
   };
   const classes = [...new Set(data.runs.flatMap((each) => each.counted.classes))];
-  const byClass = select('Class', [['all', 'all classes'], ...classes.map((name): [string, string] => [name, words(name)])], 'all', (value) => { chosen = value; draw(); });
-  const byRun = select('Run', data.runs.map((each, at): [string, string] => [String(at), visible(each.name)]), '0', (value) => { run = data.runs[Number(value)]; draw(); });
+  const byClass = select('Class', [['all', 'all classes'], ...classes.map((name): [string, string] => [name, words(name)])], chosen, (value) => { chosen = value; draw(); });
+  const byRun = select('Run', data.runs.map((each, at): [string, string] => [String(at), visible(each.name)]), chosenRun, (value) => { chosenRun = value; draw(); });
   draw();
   return section('behaviour', 'Behaviour', 'What the policy did with a question, and whether the answer was right. Every episode on record is counted.',
     h('div', { class: 'controls' }, data.runs.length > 1 ? byRun.element : null, byClass.element), body);
@@ -42,7 +41,7 @@ function sums(cells: Cell[], wanted: number | null, behaviours: number): { right
   return { right, wrong, unscored, total: [...right, ...wrong].reduce((a, b) => a + b, unscored) };
 }
 
-function content(run: Run, name: string | null, charts: Chart[]): HTMLElement[] {
+function content(run: Run, name: string | null): HTMLElement[] {
   const { behaviours, classes, training, evaluations } = run.counted;
   const wanted = name === null ? null : classes.indexOf(name);
   if (behaviours.length === 0) return [h('p', {}, 'No episode is on record.')];
@@ -62,12 +61,11 @@ function content(run: Run, name: string | null, charts: Chart[]): HTMLElement[] 
       }),
     }));
     const shares = layers.map((layer) => training.map((_, i) => (counted[i]?.total ? layer.of(i) / (counted[i]?.total ?? 1) : null)));
-    const chart = new Chart({
+    const made = chart({
       title: 'Rollouts over training', note: 'share of episodes; strong: right, pale: wrong', steps: training.map((bin) => Math.round((bin.from + Math.min(bin.to, run.steps.at(-1) ?? bin.to)) / 2)),
       lines, format: (value) => percent(value, 0), range: [0, 1], stacked: true, shown: shares,
     });
-    charts.push(chart);
-    parts.push(h('div', { class: 'charts one' }, chart.element));
+    parts.push(h('div', { class: 'charts one' }, made.element));
   }
   if (evaluations.length > 0) parts.push(table(run, wanted));
   const endings = Object.entries(run.counted.endings).sort((a, b) => b[1] - a[1]);

@@ -1,9 +1,9 @@
 // Training curves.
 
-import { Chart, setSmoothing, type Line } from '../chart';
+import { chart, setSmoothing, type Chart, type Line } from '../chart';
 import { h, section, select } from '../dom';
 import { number, percent } from '../format';
-import { allSteps, linesOf } from '../runs';
+import { allSteps, linesOf, runColour } from '../runs';
 import type { PageData } from '../types';
 
 interface Curve { column: string; title: string; note?: string; format?: (value: number) => string; range?: [number | null, number | null] }
@@ -27,8 +27,16 @@ const CURVES: Curve[] = [
   { column: 'logprob_diff_max', title: 'Rollout against learner', note: 'largest log-probability difference' },
 ];
 
-/** Told elsewhere: by class in its own part, and the two times in one chart. */
-const ELSEWHERE = /^(image_search_ratio|text_search_ratio)\.|_seconds$/;
+/** Told elsewhere: by class in its own part, by tool and the times in charts of several lines. */
+const ELSEWHERE = /^(image_search_ratio|text_search_ratio|tool_ms|tool_calls|tool_failures)\.|_seconds$/;
+
+/** Columns by tool, one chart each. */
+const BY_TOOL: [prefix: string, title: string, note: string][] = [
+  ['tool_ms', 'Tool latency', 'milliseconds a call'], ['tool_calls', 'Tool calls', 'per step; a call shared within its group counts once'], ['tool_failures', 'Failed tool calls', 'per step'],
+];
+
+/** What the reader has chosen; a page that goes on keeps it. */
+let chosen: string | null = null;
 
 export function curves(data: PageData): HTMLElement {
   const steps = allSteps(data.runs);
@@ -44,18 +52,34 @@ export function curves(data: PageData): HTMLElement {
     const lines = linesOf(data, column, steps, title.toLowerCase());
     const constant = lines.every((line) => line.values.every((value) => value === null || value === 0));
     if (lines.length === 0 || (constant && !known.has(column))) return [];
-    return [new Chart({ title, steps, lines, format: format ?? number, ...(note === undefined ? {} : { note }), ...(range === undefined ? {} : { range }) })];
+    return [chart({ title, steps, lines, format: format ?? number, ...(note === undefined ? {} : { note }), ...(range === undefined ? {} : { range }) })];
   });
   const times = timeLines(data, steps);
-  if (times.length > 0) charts.push(new Chart({ title: 'Seconds per step', steps, lines: times, format: number, range: [0, null] }));
-  const initial = steps.length >= 60 ? '5' : '0';
+  if (times.length > 0) charts.push(chart({ title: 'Seconds per step', steps, lines: times, format: number, range: [0, null] }));
+  charts.push(...toolCharts(data, steps));
+  const initial = chosen ?? (steps.length >= 60 ? '5' : '0');
   setSmoothing(Number(initial));
-  const smoothing = select('Smoothing', [['0', 'none'], ['2', '5 steps'], ['5', '11 steps'], ['15', '31 steps']], initial, (value) => setSmoothing(Number(value)));
-  return section('training', 'Training', lead, h('div', { class: 'controls' }, smoothing.element), h('div', { class: 'charts' }, charts.map((chart) => chart.element)));
+  const smoothing = select('Smoothing', [['0', 'none'], ['2', '5 steps'], ['5', '11 steps'], ['15', '31 steps']], initial, (value) => { chosen = value; setSmoothing(Number(value)); });
+  return section('training', 'Training', lead, h('div', { class: 'controls' }, smoothing.element), h('div', { class: 'charts' }, charts.map(({ element }) => element)));
+}
+
+/** A chart for each kind of column by tool, a line a tool; failures only where there are some. */
+function toolCharts(data: PageData, steps: number[]): Chart[] {
+  return BY_TOOL.flatMap(([prefix, title, note]) => {
+    const columns = [...new Set(data.runs.flatMap((run) => Object.keys(run.columns)))].filter((name) => name.startsWith(`${prefix}.`)).sort();
+    const lines = columns.flatMap((name, at) => {
+      const tool = name.slice(prefix.length + 1);
+      return linesOf(data, name, steps, tool, runColour(at)).map((line) => ({ ...line, label: data.runs.length > 1 ? `${tool}, ${line.label}` : tool }));
+    });
+    if (lines.length === 0 || (prefix === 'tool_failures' && lines.every((line) => line.values.every((value) => !value)))) return [];
+    return [chart({ title, note, steps, lines, format: number, range: [0, null] })];
+  });
 }
 
 function timeLines(data: PageData, steps: number[]): Line[] {
-  const phases: [string, string, string, number[]?][] = [['rollout_seconds', 'rollout', '--c2'], ['learner_seconds', 'learner', '--c1', [5, 3]]];
+  const phases: [string, string, string, number[]?][] = [
+    ['rollout_seconds', 'rollout', '--c2'], ['tool_seconds', 'tools', '--c3', [2, 2]], ['reward_seconds', 'reward', '--c4', [1, 3]], ['learner_seconds', 'learner', '--c1', [5, 3]],
+  ];
   return phases.flatMap(([column, label, colour, dash]) => linesOf(data, column, steps, label, colour)
     .map((line) => ({ ...line, label: data.runs.length > 1 ? `${label}, ${line.label}` : label, dash })));
 }

@@ -2,6 +2,7 @@
 
 import { h } from '../dom';
 import { moment, plural } from '../format';
+import type { Connection } from '../live';
 import { visible } from '../text';
 import type { PageData, Run, State } from '../types';
 
@@ -17,16 +18,48 @@ export function badge(run: Run): HTMLElement {
   return h('span', { class: `badge ${run.state}` }, STATES[run.state], run.state === 'empty' ? '' : ` · ${progress(run)}`);
 }
 
-export function header(data: PageData, links: [id: string, title: string][], theme: HTMLElement): HTMLElement {
-  return h('header', {},
-    h('div', { class: 'bar' },
-      h('div', { class: 'title' },
-        h('h1', {}, data.runs.length === 1 ? visible(data.runs[0]?.name ?? '') : plural(data.runs.length, 'run')),
-        data.runs.length === 1 && data.runs[0] !== undefined ? badge(data.runs[0]) : null),
-      theme),
-    h('p', { class: 'made' }, `Report of ${moment(data.made_ms)} by mmhost ${data.version}`,
-      data.runs.some((run) => run.state === 'running') ? '; it shows the run as it stood then' : ''),
-    h('nav', { 'aria-label': 'Parts of the report' }, links.map(([id, title]) => h('a', { href: `#${id}` }, title))));
+export interface Header {
+  element: HTMLElement;
+  /** Goes on with what is new. */
+  update: (data: PageData, links: [id: string, title: string][]) => void;
+  /** Tells how the connection of a live page is. */
+  connection: (connection: Connection) => void;
+}
+
+const CONNECTIONS: Record<Connection, string> = {
+  live: 'Live: what is new appears by itself.',
+  lost: 'The connection to mmhost watch is lost; trying again.',
+  over: 'mmhost watch has ended. The page shows what was there last.',
+};
+
+export function header(data: PageData, links: [id: string, title: string][], theme: HTMLElement): Header {
+  const title = h('div', { class: 'title' });
+  const made = h('p', { class: 'made' });
+  const status = h('p', { class: 'connection', role: 'status' });
+  const nav = h('nav', { 'aria-label': 'Parts of the report' });
+  let told = '';
+  const update = (fresh: PageData, parts: [id: string, title: string][]): void => {
+    const [run] = fresh.runs;
+    title.replaceChildren(
+      h('h1', {}, fresh.runs.length === 1 ? visible(run?.name ?? '') : plural(fresh.runs.length, 'run')),
+      fresh.runs.length === 1 && run !== undefined ? badge(run) : '');
+    made.textContent = fresh.live === null
+      ? `Report of ${moment(fresh.made_ms)} by mmhost ${fresh.version}${fresh.runs.some((one) => one.state === 'running') ? '; it shows the run as it stood then' : ''}`
+      : `Watched by mmhost ${fresh.version}; last written ${moment(run?.written_ms)}`;
+    // Links are exchanged only when there are others: one of them may have the focus.
+    if (parts.join() === told) return;
+    told = parts.join();
+    nav.replaceChildren(...parts.map(([id, name]) => h('a', { href: `#${id}` }, name)));
+  };
+  update(data, links);
+  return {
+    element: h('header', {}, h('div', { class: 'bar' }, title, theme), made, data.live === null ? null : status, nav),
+    update,
+    connection: (connection) => {
+      if (status.textContent !== CONNECTIONS[connection]) status.textContent = CONNECTIONS[connection];
+      status.classList.toggle('bad', connection !== 'live');
+    },
+  };
 }
 
 /** What is missing or damaged, run by run; nothing where nothing is. */

@@ -1,6 +1,6 @@
 // When the policy searches, by question class, over training.
 
-import { Chart, type Line } from '../chart';
+import { chart, type Line } from '../chart';
 import { h, section } from '../dom';
 import { percent, words } from '../format';
 import { allSteps, column, runColour, spread } from '../runs';
@@ -25,7 +25,7 @@ export function search(data: PageData): HTMLElement {
         const { mean, low, high } = spread(runs.map((run) => column(run, name, steps)));
         return { label, colour: classColour(name.slice(prefix.length + 1), at), values: mean, band: runs.length > 1 ? { low, high } : undefined };
       });
-      return new Chart({
+      return chart({
         title: together ? title : `${title}, ${runs[0]?.name ?? ''}`, note: 'share of questions with at least one', steps, lines,
         format: (value) => percent(value, 0), range: [0, 1],
       });
@@ -33,5 +33,5 @@ export function search(data: PageData): HTMLElement {
   });
   if (charts.length === 0) return section('search', 'Search behaviour', 'No step tells its search ratios by question class.');
   return section('search', 'Search behaviour', 'How often the policy searches in each class of question. What is worth learning: to search where it is required, and only there.',
-    h('div', { class: 'charts wide' }, charts.map((chart) => chart.element)));
+    h('div', { class: 'charts wide' }, charts.map(({ element }) => element)));
 }
