@@ -16,7 +16,7 @@ use crate::failure::{Blame, Outcome, bad_input};
 pub const DEFAULT: &str = include_str!("../../../configs/atlas.toml");
 
 /// Everything a run is made from. `run.toml` in the run directory holds it resolved.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Seed of everything random.
@@ -45,7 +45,7 @@ pub struct Config {
 }
 
 /// `[eval]`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvalSection {
     /// Most questions of each split (the first ones); all without it.
@@ -54,7 +54,7 @@ pub struct EvalSection {
 }
 
 /// `[model]`: a Hugging Face folder, or the built-in base that is trained first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
     /// A Qwen2.5-VL folder. Without it the base is built by supervised warm-up on the atlas, once, and cached.
@@ -66,7 +66,7 @@ pub struct ModelSection {
 }
 
 /// `[model.base]`: the built-in base model.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BaseSection {
     /// Shape of the network.
@@ -83,7 +83,7 @@ pub struct BaseSection {
 }
 
 /// `[data]`: `source = "atlas"`, or Parquet/JSONL files and a corpus folder.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataSection {
     /// `atlas` or `files`.
@@ -103,7 +103,7 @@ pub struct DataSection {
 }
 
 /// Where questions come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DataSource {
     /// The built-in world of real flags and facts.
@@ -113,7 +113,7 @@ pub enum DataSource {
 }
 
 /// `[plugins]`: which of the folder's plugins a run uses, in this order, and their configuration.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PluginsSection {
     /// Tools, in the order in which the system prompt lists them.
@@ -124,11 +124,12 @@ pub struct PluginsSection {
     pub filters: Vec<String>,
     /// Values for the keys of a plugin's own `[config]`, by plugin name.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, serde_json::Value>>")]
     pub config: BTreeMap<String, toml::Table>,
 }
 
 /// `[rollout]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutSection {
     /// Questions in a step.
@@ -141,7 +142,7 @@ pub struct RolloutSection {
 }
 
 /// An AdamW with its schedule; the number of steps follows from the section it stands in.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OptimiserSection {
     /// Peak learning rate.
@@ -181,7 +182,7 @@ impl OptimiserSection {
 }
 
 /// `[train]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSection {
     /// GRPO steps.
@@ -198,7 +199,7 @@ pub struct TrainSection {
 }
 
 /// `[train.rehearsal]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RehearsalSection {
     /// Honest first reasons about a flag in each step.
@@ -277,6 +278,11 @@ impl Config {
     /// Worker threads to use.
     pub fn worker_threads(&self) -> usize {
         if self.workers > 0 { self.workers } else { std::thread::available_parallelism().map_or(1, |n| n.get()) }
+    }
+
+    /// JSON Schema of configuration files, which editors complete and check them by.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(Config).to_value()
     }
 
     /// The configuration as TOML.
