@@ -83,7 +83,7 @@ fn damaged_data_is_refused_by_name() {
 fn a_tampered_plugin_is_refused() {
     let mmhost = Mmhost::new();
     let plugins = mmhost.path("plugins");
-    copy_plugins(&plugins);
+    common::copy_plugins(&plugins);
     let list = ["plugin", "list", &plugins.display().to_string()];
     let out = mmhost.ok(&list);
     for name in ["image-search", "text-search", "mmsearch-reward", "f1-reward", "sample-filter"] {
@@ -98,22 +98,4 @@ fn a_tampered_plugin_is_refused() {
     let args = ["train", "--plugins", &plugins.display().to_string(), "--config", &common::tiny_config(), "--run", &run];
     let message = mmhost.fails(3, &args);
     assert!(message.contains("f1-reward") && message.contains("digest"), "{message}");
-}
-
-/// Copies manifests, components and the lock file.
-fn copy_plugins(to: &std::path::Path) {
-    let from = common::root().join("plugins");
-    fs::create_dir_all(to).unwrap();
-    fs::copy(from.join("plugins.lock"), to.join("plugins.lock")).unwrap();
-    for entry in fs::read_dir(&from).unwrap() {
-        let dir = entry.unwrap().path();
-        if !dir.join("plugin.toml").exists() {
-            continue;
-        }
-        let name = dir.file_name().unwrap().to_str().unwrap().to_string();
-        fs::create_dir_all(to.join(&name)).unwrap();
-        for file in ["plugin.toml".to_string(), format!("{name}.wasm")] {
-            fs::copy(dir.join(&file), to.join(&name).join(&file)).unwrap();
-        }
-    }
 }

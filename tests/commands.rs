@@ -59,11 +59,16 @@ fn every_command_explains_itself() {
         &["model", "inspect"],
         &["model", "logits"],
         &["model", "generate"],
+        &["plugin", "new"],
         &["plugin", "build"],
+        &["plugin", "check"],
+        &["plugin", "call"],
+        &["plugin", "bench"],
         &["plugin", "list"],
         &["plugin", "inspect"],
         &["data", "atlas"],
         &["data", "inspect"],
+        &["schema"],
     ] {
         let help = mmhost.ok(&[command, &["--help"]].concat());
         assert!(help.contains("Usage: mmhost") && help.lines().next().is_some_and(|line| line.len() > 20), "{command:?}\n{help}");
@@ -133,7 +138,7 @@ fn the_real_sample_of_fvqa_reads() {
 
 #[test]
 fn the_readme_links_to_files_that_exist() {
-    for file in ["README.md", "docs/reproduction.md", "docs/report.md"] {
+    for file in ["README.md", "docs/plugins.md", "docs/reproduction.md", "docs/report.md"] {
         let path = common::root().join(file);
         let text = fs::read_to_string(&path).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.starts_with("http")) {

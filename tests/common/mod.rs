@@ -69,3 +69,35 @@ pub fn tiny_config() -> String {
 pub fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
+
+/// Copies manifests, components and the lock file.
+pub fn copy_plugins(to: &Path) {
+    let from = root().join("plugins");
+    std::fs::create_dir_all(to).unwrap();
+    std::fs::copy(from.join("plugins.lock"), to.join("plugins.lock")).unwrap();
+    for entry in std::fs::read_dir(&from).unwrap() {
+        let dir = entry.unwrap().path();
+        if !dir.join("plugin.toml").exists() {
+            continue;
+        }
+        let name = dir.file_name().unwrap().to_str().unwrap().to_string();
+        std::fs::create_dir_all(to.join(&name)).unwrap();
+        for file in ["plugin.toml".to_string(), format!("{name}.wasm")] {
+            std::fs::copy(dir.join(&file), to.join(&name).join(&file)).unwrap();
+        }
+    }
+}
+
+/// Copies a folder without what building leaves behind.
+pub fn copy_sources(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_file() && !name.ends_with(".wasm") {
+            std::fs::copy(&path, to.join(name)).unwrap();
+        } else if path.is_dir() && !name.starts_with('.') && name != "node_modules" {
+            copy_sources(&path, &to.join(name));
+        }
+    }
+}

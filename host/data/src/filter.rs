@@ -21,7 +21,7 @@ impl SampleFilter for FilterPlugin {
         FilterPlugin::name(self)
     }
     async fn decide(&self, samples: &[FilterInput]) -> std::result::Result<Vec<Decision>, String> {
-        self.filter(samples).await.map_err(|e| e.to_string())
+        self.filter(samples).await.map(|(decisions, _)| decisions).map_err(|e| e.to_string())
     }
 }
 

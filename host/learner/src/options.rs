@@ -4,7 +4,7 @@ use crate::{Error, Result, Schedule};
 use serde::{Deserialize, Serialize};
 
 /// GRPO settings (arXiv 2402.03300; the defaults are those of MMSearch-R1, arXiv 2506.20670).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GrpoOptions {
     /// Clipping range ε of the probability ratio, above 0 and below 1.
@@ -59,7 +59,7 @@ impl GrpoOptions {
 }
 
 /// How the loss is averaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalisation {
     /// Mean over all tokens of the batch (as in the reference script).

@@ -4,7 +4,7 @@ use crate::OptimiserOptions;
 use serde::{Deserialize, Serialize};
 
 /// Learning-rate schedule after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// The peak rate to the end.

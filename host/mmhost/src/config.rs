@@ -18,7 +18,7 @@ use crate::failure::{Blame, Outcome, bad_input};
 pub const DEFAULT: &str = include_str!("../../../configs/atlas.toml");
 
 /// Everything a run is made from. `run.toml` in the run directory holds it resolved.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Seed of everything random.
@@ -50,7 +50,7 @@ pub struct Config {
 }
 
 /// `[eval]`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvalSection {
     /// Most questions of each split (the first ones); all without it.
@@ -59,7 +59,7 @@ pub struct EvalSection {
 }
 
 /// `[model]`: a Hugging Face folder, or the built-in base that is trained first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
     /// A Qwen2.5-VL folder. Without it the base is built by supervised warm-up on the atlas, once, and cached.
@@ -71,7 +71,7 @@ pub struct ModelSection {
 }
 
 /// `[model.base]`: the built-in base model.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BaseSection {
     /// Shape of the network.
@@ -88,7 +88,7 @@ pub struct BaseSection {
 }
 
 /// `[data]`: `source = "atlas"`, or Parquet/JSONL files and a corpus folder.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataSection {
     /// `atlas` or `files`.
@@ -108,7 +108,7 @@ pub struct DataSection {
 }
 
 /// Where questions come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DataSource {
     /// The built-in world of real flags and facts.
@@ -118,7 +118,7 @@ pub enum DataSource {
 }
 
 /// `[plugins]`: which of the folder's plugins a run uses, in this order, and their configuration.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PluginsSection {
     /// Tools, in the order in which the system prompt lists them.
@@ -129,6 +129,7 @@ pub struct PluginsSection {
     pub filters: Vec<String>,
     /// Values for the keys of a plugin's own `[config]`, by plugin name.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, serde_json::Value>>")]
     pub config: BTreeMap<String, toml::Table>,
     /// What plugins may reach, by plugin name; see docs/plugins.md.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -136,7 +137,7 @@ pub struct PluginsSection {
 }
 
 /// `[rollout]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutSection {
     /// Questions in a step.
@@ -149,7 +150,7 @@ pub struct RolloutSection {
 }
 
 /// An AdamW with its schedule; the number of steps follows from the section it stands in.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OptimiserSection {
     /// Peak learning rate.
@@ -189,7 +190,7 @@ impl OptimiserSection {
 }
 
 /// `[train]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSection {
     /// GRPO steps.
@@ -206,7 +207,7 @@ pub struct TrainSection {
 }
 
 /// `[train.rehearsal]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RehearsalSection {
     /// Honest first reasons about a flag in each step.
@@ -294,6 +295,11 @@ impl Config {
         let mut values = BTreeMap::new();
         mmhost_report::flatten("", &table, &mut values);
         Ok(values)
+    }
+
+    /// JSON Schema of configuration files, which editors complete and check them by.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(Config).to_value()
     }
 
     /// The configuration as TOML.

@@ -77,14 +77,7 @@ impl Session {
     /// Loads the plugins of `plugins_dir` and opens the corpora that they ask for.
     pub fn open(ui: Ui, config: Config, plugins_dir: &Path, cache: Option<PathBuf>) -> Outcome<Self> {
         let cache = cache_dir(cache)?;
-        let (world, corpora) = match config.data.source {
-            DataSource::Atlas => {
-                let world = atlas_world(&config)?;
-                let corpus = Corpus::build(world.documents(), &CorpusOptions::default()).internal("cannot index the built-in atlas")?;
-                (Some(Arc::new(world)), Corpora::single(ATLAS_CORPUS, corpus))
-            }
-            DataSource::Files => (None, Corpora::open(&config.data.corpora)?),
-        };
+        let (world, corpora) = world_and_corpora(&config)?;
         let host = plugin_host(&config, &cache, corpora)?;
         let plugins = host.load_dir(plugins_dir).input(format!("cannot load the plugins of {}", plugins_dir.display()))?;
 
@@ -200,6 +193,18 @@ impl Session {
     }
 }
 
+/// The built-in world, where the configuration uses it, and the corpora that plugins may search.
+pub fn world_and_corpora(config: &Config) -> Outcome<(Option<Arc<World>>, Corpora)> {
+    match config.data.source {
+        DataSource::Atlas => {
+            let world = atlas_world(config)?;
+            let corpus = Corpus::build(world.documents(), &CorpusOptions::default()).internal("cannot index the built-in atlas")?;
+            Ok((Some(Arc::new(world)), Corpora::single(ATLAS_CORPUS, corpus)))
+        }
+        DataSource::Files => Ok((None, Corpora::open(&config.data.corpora)?)),
+    }
+}
+
 /// The built-in world as the configuration divides it.
 pub fn atlas_world(config: &Config) -> Outcome<World> {
     World::new(&config.data.atlas.clone().unwrap_or_default()).input("[data.atlas] cannot be used")
@@ -207,18 +212,22 @@ pub fn atlas_world(config: &Config) -> Outcome<World> {
 
 /// The plugin runtime over some corpora.
 fn plugin_host(config: &Config, cache: &Path, corpora: Corpora) -> Outcome<PluginHost> {
+    let host = PluginHost::new(host_options(config, cache, corpora)?).internal("cannot start the plugin runtime")?;
+    Ok(host.with_grants(config.plugins.grants.clone()))
+}
+
+/// What the runtime needs to know: caches, corpora, the plugins' configuration.
+pub fn host_options(config: &Config, cache: &Path, corpora: Corpora) -> Outcome<HostOptions> {
     let json = |(name, table): (&String, &toml::Table)| {
         let value = serde_json::to_value(table).internal(format!("plugins.config.{name}"))?;
         Ok((name.clone(), value))
     };
-    let grants = config.plugins.grants.clone();
     let config = config.plugins.config.iter().map(json).collect::<Outcome<_>>()?;
-    let host = PluginHost::new(HostOptions { cache_dir: cache.join("plugins"), corpus: Arc::new(corpora), config });
-    Ok(host.internal("cannot start the plugin runtime")?.with_grants(grants))
+    Ok(HostOptions { cache_dir: cache.join("plugins"), corpus: Arc::new(corpora), config })
 }
 
 /// The folder for what can be made again.
-fn cache_dir(chosen: Option<PathBuf>) -> Outcome<PathBuf> {
+pub fn cache_dir(chosen: Option<PathBuf>) -> Outcome<PathBuf> {
     let from_env = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let user = || from_env("XDG_CACHE_HOME").or_else(|| Some(from_env("HOME")?.join(".cache"))).map(|dir| dir.join("mmhost"));
     chosen.or_else(user).ok_or_else(|| bad_input("there is no cache folder: neither --cache, XDG_CACHE_HOME nor HOME is set"))

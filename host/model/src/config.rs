@@ -134,7 +134,7 @@ pub struct ModelConfig {
 /// The freely chosen part of a small model's shape, as a run's configuration gives it; the rest follows.
 ///
 /// The default is the nano model: about 1.6 million parameters with a vocabulary of 640.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelShape {
     /// Width of the decoder.

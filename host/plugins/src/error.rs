@@ -163,6 +163,18 @@ pub enum PluginError {
         /// What would be right.
         expected: &'static str,
     },
+    /// The configuration breaks the schema of the manifest.
+    #[error("configuration of plugin {plugin}: {}found {found}, expected what `[config-schema]` in its plugin.toml says: {expected}", if key.is_empty() { String::new() } else { format!("key `{key}`: ") })]
+    ConfigSchema {
+        /// Plugin.
+        plugin: String,
+        /// The key, with dots between those of tables within; empty for the whole.
+        key: String,
+        /// What was found.
+        found: String,
+        /// The rule that it breaks.
+        expected: String,
+    },
     /// The lock file does not name the plugin.
     #[error(
         "plugin {plugin}: {} does not pin it; if you trust its component, run `mmhost plugin build {}`",
@@ -291,6 +303,16 @@ pub enum PluginError {
     Several {
         /// One for each plugin.
         errors: Vec<PluginError>,
+    },
+
+    // ── Trying ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+    /// The input of a call by hand is not what the function takes.
+    #[error("the input of `{function}`: {message}")]
+    Input {
+        /// The function.
+        function: String,
+        /// What is wrong with it.
+        message: String,
     },
 
     // ── Building ──────────────────────────────────────────────────────────────────────────────────────────────────────────

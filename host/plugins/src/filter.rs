@@ -4,7 +4,7 @@ use crate::bindings::filter::DatasetFilterPre;
 use crate::bindings::filter::exports::mmhost::plugin::filtering as contract;
 use crate::doors::CallState;
 use crate::runtime::Runtime;
-use crate::types::{Decision, FilterInput, FilterSpec};
+use crate::types::{CallCost, Decision, FilterInput, FilterSpec};
 use crate::{PluginInfo, Result};
 use std::sync::Arc;
 use tokio::time::timeout;
@@ -26,17 +26,16 @@ impl FilterPlugin {
     /// Asks the component for its self-description and checks it.
     pub(crate) async fn load(runtime: Arc<Runtime>, info: Arc<PluginInfo>, instance: InstancePre<CallState>) -> Result<Self> {
         let guest = DatasetFilterPre::new(instance).map_err(|error| info.bad(format!("{error:#}"), "the world `dataset-filter`"))?;
-        let mut call = runtime.open_description(&info).await?;
-        let outcome = timeout(call.limit(), async {
-            let instance = guest.instantiate_async(&mut call.store).await?;
-            instance.mmhost_plugin_filtering().call_describe(&mut call.store).await
-        })
-        .await;
-        let description = call.settle(outcome)?.map_err(|error| info.refused(error))?;
-        drop(call);
-        info.line("the summary", &description.summary)?;
-        let spec = Arc::new(FilterSpec { summary: description.summary, tags: description.tags });
-        Ok(FilterPlugin { runtime, info, spec, guest })
+        let (spec, _) = describe(&runtime, &info, &guest).await?;
+        Ok(FilterPlugin { runtime, info, spec: Arc::new(spec), guest })
+    }
+
+    /// Asks the component once more for its self-description.
+    ///
+    /// # Errors
+    /// What the plugin reports; else the limit or the rule of the contract that it broke.
+    pub async fn describe(&self) -> Result<(FilterSpec, CallCost)> {
+        describe(&self.runtime, &self.info, &self.guest).await
     }
 
     /// Plugin name.
@@ -47,6 +46,13 @@ impl FilterPlugin {
     /// Its self-description.
     pub fn spec(&self) -> &FilterSpec {
         &self.spec
+    }
+
+    /// Makes an instance and drops it.
+    pub(crate) async fn instantiate(&self) -> Result<()> {
+        let mut call = self.runtime.open(&self.info, 0).await?;
+        let outcome = timeout(call.limit(), self.guest.instantiate_async(&mut call.store)).await;
+        call.settle(outcome).map(drop)
     }
 
     /// Name, digest, configuration, grants and limits.
@@ -63,15 +69,18 @@ impl FilterPlugin {
     ///
     /// # Errors
     /// What the plugin reports for a whole batch; else the limit or the rule of the contract that it broke.
-    pub async fn filter(&self, samples: &[FilterInput]) -> Result<Vec<Decision>> {
+    pub async fn filter(&self, samples: &[FilterInput]) -> Result<(Vec<Decision>, CallCost)> {
         let mut decisions = Vec::with_capacity(samples.len());
+        let mut total = CallCost::default();
         for batch in samples.chunks(BATCH) {
-            decisions.extend(self.filter_batch(batch).await?);
+            let (decided, cost) = self.filter_batch(batch).await?;
+            decisions.extend(decided);
+            total.add(cost);
         }
-        Ok(decisions)
+        Ok((decisions, total))
     }
 
-    async fn filter_batch(&self, batch: &[FilterInput]) -> Result<Vec<Decision>> {
+    async fn filter_batch(&self, batch: &[FilterInput]) -> Result<(Vec<Decision>, CallCost)> {
         let handles = batch.iter().map(|sample| sample.images.len()).sum();
         let mut call = self.runtime.open(&self.info, handles).await?;
         let outcome = timeout(call.limit(), async {
@@ -92,8 +101,20 @@ impl FilterPlugin {
             contract::Decision::Keep(tags) => Decision::Keep(tags),
             contract::Decision::Drop(reason) => Decision::Drop(reason),
         };
-        Ok(answer.into_iter().map(decision).collect())
+        Ok((answer.into_iter().map(decision).collect(), call.cost()))
     }
+}
+
+async fn describe(runtime: &Runtime, info: &Arc<PluginInfo>, guest: &DatasetFilterPre<CallState>) -> Result<(FilterSpec, CallCost)> {
+    let mut call = runtime.open_description(info).await?;
+    let outcome = timeout(call.limit(), async {
+        let instance = guest.instantiate_async(&mut call.store).await?;
+        instance.mmhost_plugin_filtering().call_describe(&mut call.store).await
+    })
+    .await;
+    let description = call.settle(outcome)?.map_err(|error| info.refused(error))?;
+    info.line("the summary", &description.summary)?;
+    Ok((FilterSpec { summary: description.summary, tags: description.tags }, call.cost()))
 }
 
 fn sample(state: &mut CallState, input: &FilterInput) -> wasmtime::Result<contract::Sample> {

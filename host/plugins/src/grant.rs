@@ -11,16 +11,19 @@ use std::sync::Arc;
 pub type Grants = BTreeMap<String, Grant>;
 
 /// What a run grants one plugin: a table `[plugins.grants.NAME]`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grant {
     /// Corpora, by name.
     pub corpora: Vec<String>,
     /// Hosts.
+    #[schemars(with = "Vec<String>")]
     pub hosts: Vec<HostRule>,
     /// Methods of requests.
+    #[schemars(with = "Vec<String>")]
     pub methods: Vec<Method>,
     /// Networks that are not of the public internet and may be dialled all the same, e.g. `127.0.0.0/8`.
+    #[schemars(with = "Vec<String>")]
     pub networks: Vec<IpNet>,
     /// Where the secrets are, by name.
     pub secrets: BTreeMap<String, SecretSource>,

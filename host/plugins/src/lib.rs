@@ -6,13 +6,16 @@
 //!
 //! [`PluginHost::load_dir`] loads a folder of plugins; the way through the code follows a plugin's: [`manifest`] says what it is,
 //! [`lock`] pins its bytes, [`contract`] reads what it was built against, `cache` compiles it, `runtime` runs it, `doors` serves
-//! what it imports, and `tool`, `reward` and `filter` check what comes out. [`build`] makes components, [`inspect`] describes
-//! them.
+//! what it imports, and `tool`, `reward` and `filter` check what comes out. For authors, [`new`] makes a folder, [`build`] a component;
+//! [`check`], [`call`] and [`bench`] try it, and [`inspect`] describes it.
 
 mod answer;
+pub mod bench;
 mod bindings;
 pub mod build;
 mod cache;
+pub mod call;
+pub mod check;
 pub mod contract;
 mod doors;
 mod error;
@@ -24,6 +27,7 @@ mod limits;
 pub mod lock;
 pub mod manifest;
 mod net;
+pub mod new;
 mod reward;
 mod runtime;
 mod tool;

@@ -5,7 +5,7 @@ use std::path::Path;
 use wasmtime::ResourceLimiter;
 
 /// Limits of every call of a plugin: the manifest's `[limits]` table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Longest duration of a call in milliseconds, host services included.
@@ -88,8 +88,8 @@ impl Limits {
     }
 }
 
-/// Most core instances that one component may consist of (Python's have two dozen).
-pub(crate) const MAX_INSTANCES: usize = 32;
+/// Most core instances that one component may consist of (Python's have 38).
+pub(crate) const MAX_INSTANCES: usize = 48;
 /// Most memories of a component.
 pub(crate) const MAX_MEMORIES: usize = 2;
 /// Most tables of a component.

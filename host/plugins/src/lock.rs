@@ -122,10 +122,12 @@ pub fn digest_sources(dir: &Path, folder: &Path) -> Result<String> {
     for path in &seen {
         collect(path, &mut files)?;
     }
-    for name in ["Cargo.toml", "Cargo.lock"] {
-        let file = dir.join(name);
-        if file.is_file() {
-            files.insert(file.clone(), read(&file)?);
+    if folder.join("Cargo.toml").is_file() && !is_workspace(folder) {
+        for name in ["Cargo.toml", "Cargo.lock"] {
+            let file = dir.join(name);
+            if file.is_file() {
+                files.insert(file.clone(), read(&file)?);
+            }
         }
     }
     if let Some(wit) = dir.parent().map(|parent| parent.join("wit")).filter(|wit| wit.is_dir()) {
@@ -154,7 +156,7 @@ fn collect(dir: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
         let path = entry.map_err(fail)?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let skipped = name.starts_with('.')
-            || name == "target"
+            || ["target", "node_modules", "__pycache__"].contains(&name.as_str())
             || name == crate::manifest::MANIFEST
             || name.ends_with(".wasm")
             || name.ends_with('~');
@@ -168,6 +170,12 @@ fn collect(dir: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the crate in `folder` is a workspace of its own, so that the folder of plugins has no say in its build.
+pub(crate) fn is_workspace(folder: &Path) -> bool {
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+    manifest.parse::<toml::Table>().is_ok_and(|manifest| manifest.contains_key("workspace"))
 }
 
 /// Folders of the crates that the crate in `folder` names by path, directly or through the workspace in `dir`.

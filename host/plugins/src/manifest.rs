@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub const MANIFEST: &str = "plugin.toml";
 
 /// What a plugin is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A tool that the policy may call.
@@ -46,7 +46,7 @@ impl fmt::Display for Kind {
 }
 
 /// A manifest as it stands in the file.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Name, by which configurations and the lock file call the plugin: lower-case letters, digits and `-`.
@@ -70,18 +70,25 @@ pub struct Manifest {
     pub limits: Limits,
     /// Every key of the configuration with its default.
     #[serde(default)]
+    #[schemars(with = "std::collections::BTreeMap<String, Value>")]
     pub config: toml::Table,
+    /// JSON Schema of the configuration, defaults with overrides merged over them.
+    #[serde(default, rename = "config-schema")]
+    #[schemars(with = "Option<std::collections::BTreeMap<String, Value>>")]
+    pub config_schema: Option<toml::Table>,
 }
 
 /// What a plugin asks for.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ask {
     /// Corpora to search, by name.
     pub corpora: Vec<String>,
     /// Hosts to send requests to.
+    #[schemars(with = "Vec<String>")]
     pub hosts: Vec<HostRule>,
     /// Methods of the requests.
+    #[schemars(with = "Vec<String>")]
     pub methods: Vec<Method>,
     /// Secrets to put into requests, by name.
     pub secrets: Vec<String>,
@@ -141,6 +148,11 @@ impl fmt::Display for Method {
     }
 }
 
+/// JSON Schema of manifests, which editors complete and check them by.
+pub fn schema() -> Value {
+    schemars::schema_for!(Manifest).to_value()
+}
+
 impl Manifest {
     /// Reads the manifest of a plugin's folder and checks every field.
     ///
@@ -184,7 +196,28 @@ impl Manifest {
         if !self.ask.secrets.is_empty() && self.ask.hosts.is_empty() {
             return bad("ask.hosts", "[]", "the hosts that the secrets are for");
         }
-        self.limits.check(file)
+        self.limits.check(file)?;
+        self.config_schema().map(drop).map_err(|message| PluginError::Field {
+            file: file.into(),
+            field: "config-schema".into(),
+            found: message,
+            expected: "a JSON Schema".into(),
+        })
+    }
+
+    /// The compiled schema of the configuration.
+    fn config_schema(&self) -> std::result::Result<Option<jsonschema::Validator>, String> {
+        let Some(schema) = &self.config_schema else { return Ok(None) };
+        let schema = to_json(&toml::Value::Table(schema.clone()));
+        jsonschema::validator_for(&schema).map(Some).map_err(|error| error.to_string())
+    }
+
+    /// Compares a configuration with its schema.
+    fn check_configuration(&self, config: &Value) -> Result<()> {
+        let schema = self.config_schema().map_err(PluginError::Other)?;
+        let Some(error) = schema.as_ref().and_then(|schema| schema.iter_errors(config).next()) else { return Ok(()) };
+        let key = error.instance_path().as_str().trim_start_matches('/').replace('/', ".");
+        Err(PluginError::ConfigSchema { plugin: self.name.clone(), key, found: error.instance().to_string(), expected: error.to_string() })
     }
 
     /// Path of the component.
@@ -204,7 +237,7 @@ impl Manifest {
     pub fn configuration(&self, overrides: Option<&Value>) -> Result<serde_json::Map<String, Value>> {
         let mut merged: serde_json::Map<String, Value> = self.config.iter().map(|(key, value)| (key.clone(), to_json(value))).collect();
         let overrides = match overrides {
-            None => return Ok(merged),
+            None => &serde_json::Map::new(),
             Some(Value::Object(overrides)) => overrides,
             Some(other) => {
                 return Err(PluginError::ConfigType {
@@ -233,6 +266,7 @@ impl Manifest {
             })?;
             merged.insert(key.clone(), value);
         }
+        self.check_configuration(&Value::Object(merged.clone()))?;
         Ok(merged)
     }
 }
@@ -350,6 +384,24 @@ mod tests {
             assert!(message.contains(word), "{text}\n{message}");
             assert!(message.contains(MANIFEST), "{message}");
         }
+    }
+
+    #[test]
+    fn the_configuration_keeps_to_its_schema() {
+        let rules = "[config]\nk = 2\nform = { tags = [\"a\"] }\n[config-schema.properties.k]\ntype = \"integer\"\nminimum = 1\n\
+            [config-schema.properties.form.properties.tags]\nmaxItems = 2\n";
+        let manifest = manifest(&format!("{HEAD}{rules}")).unwrap();
+        let refused = |overrides: Value| manifest.configuration(Some(&overrides)).unwrap_err().to_string();
+        manifest.configuration(None).unwrap();
+        let message = refused(json!({"k": 0}));
+        assert!(["plugin p", "key `k`", "found 0", "minimum of 1"].iter().all(|word| message.contains(word)), "{message}");
+        let message = refused(json!({"form": {"tags": [1, 2, 3]}}));
+        assert!(message.contains("key `form.tags`: found [1,2,3]"), "{message}");
+        // The defaults themselves must keep to it, and the schema must be one.
+        let own = self::manifest(&format!("{HEAD}{}", rules.replace("k = 2", "k = -2"))).unwrap();
+        assert!(matches!(own.configuration(None), Err(PluginError::ConfigSchema { .. })));
+        let error = self::manifest(&format!("{HEAD}{}", rules.replace("\"integer\"", "\"whole\""))).unwrap_err().to_string();
+        assert!(error.contains("config-schema") && error.contains("whole"), "{error}");
     }
 
     #[test]

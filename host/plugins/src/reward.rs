@@ -27,21 +27,16 @@ impl RewardPlugin {
     /// Asks the component for its self-description and checks it.
     pub(crate) async fn load(runtime: Arc<Runtime>, info: Arc<PluginInfo>, instance: InstancePre<CallState>) -> Result<Self> {
         let guest = RewardPre::new(instance).map_err(|error| info.bad(format!("{error:#}"), "the world `reward`"))?;
-        let mut call = runtime.open_description(&info).await?;
-        let outcome = timeout(call.limit(), async {
-            let instance = guest.instantiate_async(&mut call.store).await?;
-            instance.mmhost_plugin_scoring().call_describe(&mut call.store).await
-        })
-        .await;
-        let description = call.settle(outcome)?.map_err(|error| info.refused(error))?;
-        drop(call);
-        let contract::Description { summary, lowest, highest, components } = description;
-        info.line("the summary", &summary)?;
-        if !(lowest.is_finite() && highest.is_finite() && lowest <= highest) {
-            return Err(info.bad(format!("totals from {lowest} to {highest}"), "a finite range"));
-        }
-        let spec = Arc::new(RewardSpec { summary, lowest, highest, components });
-        Ok(RewardPlugin { runtime, info, spec, guest })
+        let (spec, _) = describe(&runtime, &info, &guest).await?;
+        Ok(RewardPlugin { runtime, info, spec: Arc::new(spec), guest })
+    }
+
+    /// Asks the component once more for its self-description.
+    ///
+    /// # Errors
+    /// What the plugin reports; else the limit or the rule of the contract that it broke.
+    pub async fn describe(&self) -> Result<(RewardSpec, CallCost)> {
+        describe(&self.runtime, &self.info, &self.guest).await
     }
 
     /// Plugin name.
@@ -52,6 +47,13 @@ impl RewardPlugin {
     /// Its self-description.
     pub fn spec(&self) -> &RewardSpec {
         &self.spec
+    }
+
+    /// Makes an instance and drops it.
+    pub(crate) async fn instantiate(&self) -> Result<()> {
+        let mut call = self.runtime.open(&self.info, 0).await?;
+        let outcome = timeout(call.limit(), self.guest.instantiate_async(&mut call.store)).await;
+        call.settle(outcome).map(drop)
     }
 
     /// Name, digest, configuration, grants and limits.
@@ -75,10 +77,33 @@ impl RewardPlugin {
         for batch in episodes.chunks(MAX_BATCH) {
             let (scored, cost) = self.score_batch(batch).await?;
             verdicts.extend(scored);
-            total.elapsed_ms += cost.elapsed_ms;
-            total.memory_bytes = total.memory_bytes.max(cost.memory_bytes);
+            total.add(cost);
         }
         Ok((verdicts, total))
+    }
+
+    /// The verdicts on several batches, one after the other in the same instance, as no run calls it.
+    pub(crate) async fn score_in_one_instance(&self, batches: &[&[RewardInput]]) -> Result<Vec<Vec<Verdict>>> {
+        let mut call = self.runtime.open(&self.info, 0).await?;
+        let outcome = timeout(call.limit(), async {
+            let instance = self.guest.instantiate_async(&mut call.store).await?;
+            let mut verdicts = Vec::with_capacity(batches.len());
+            for batch in batches {
+                let episodes: Vec<contract::Episode> = batch.iter().map(episode).collect();
+                verdicts.push(instance.mmhost_plugin_scoring().call_score(&mut call.store, &episodes).await?);
+            }
+            Ok(verdicts)
+        })
+        .await;
+        let answers = call.settle(outcome)?.into_iter();
+        answers.map(|answer| self.taken(answer).map(|verdicts| verdicts.into_iter().map(verdict).collect())).collect()
+    }
+
+    fn taken(&self, answer: std::result::Result<Vec<contract::Verdict>, contract::RewardError>) -> Result<Vec<contract::Verdict>> {
+        answer.map_err(|error| match error {
+            contract::RewardError::Config(fault) => self.info.refused(fault),
+            contract::RewardError::Internal(what) => self.info.internal(what),
+        })
     }
 
     async fn score_batch(&self, batch: &[RewardInput]) -> Result<(Vec<Verdict>, CallCost)> {
@@ -89,16 +114,30 @@ impl RewardPlugin {
             instance.mmhost_plugin_scoring().call_score(&mut call.store, &episodes).await
         })
         .await;
-        let answer = call.settle(outcome)?.map_err(|error| match error {
-            contract::RewardError::Config(fault) => self.info.refused(fault),
-            contract::RewardError::Internal(what) => self.info.internal(what),
-        })?;
+        let answer = call.settle(outcome)?;
+        let answer = self.taken(answer)?;
         if answer.len() != batch.len() {
             return Err(self.info.bad(format!("{} verdicts", answer.len()), format!("{}, one for each episode", batch.len())));
         }
         let verdicts = answer.into_iter().map(verdict).collect();
         Ok((verdicts, call.cost()))
     }
+}
+
+async fn describe(runtime: &Runtime, info: &Arc<PluginInfo>, guest: &RewardPre<CallState>) -> Result<(RewardSpec, CallCost)> {
+    let mut call = runtime.open_description(info).await?;
+    let outcome = timeout(call.limit(), async {
+        let instance = guest.instantiate_async(&mut call.store).await?;
+        instance.mmhost_plugin_scoring().call_describe(&mut call.store).await
+    })
+    .await;
+    let description = call.settle(outcome)?.map_err(|error| info.refused(error))?;
+    let contract::Description { summary, lowest, highest, components } = description;
+    info.line("the summary", &summary)?;
+    if !(lowest.is_finite() && highest.is_finite() && lowest <= highest) {
+        return Err(info.bad(format!("totals from {lowest} to {highest}"), "a finite range"));
+    }
+    Ok((RewardSpec { summary, lowest, highest, components }, call.cost()))
 }
 
 fn episode(input: &RewardInput) -> contract::Episode {
@@ -114,6 +153,14 @@ fn episode(input: &RewardInput) -> contract::Episode {
     }
 }
 
+/// How the host's own reason for an abstention begins.
+const NOT_FINITE: &str = "the plugin's ";
+
+/// Whether the host took a rating for an abstention because it was not finite.
+pub(crate) fn is_not_finite(reason: &str) -> bool {
+    reason.starts_with(NOT_FINITE)
+}
+
 /// A reward of NaN or infinity would poison a whole group's advantages, so it counts as none.
 fn verdict(verdict: contract::Verdict) -> Verdict {
     let rating = match verdict {
@@ -122,10 +169,10 @@ fn verdict(verdict: contract::Verdict) -> Verdict {
     };
     let components: Vec<(String, f64)> = rating.components.into_iter().map(|component| (component.name, component.value)).collect();
     if !rating.total.is_finite() {
-        return Verdict::Abstained(format!("the plugin's total is {}", rating.total));
+        return Verdict::Abstained(format!("{NOT_FINITE}total is {}", rating.total));
     }
     if let Some((name, value)) = components.iter().find(|(_, value)| !value.is_finite()) {
-        return Verdict::Abstained(format!("the plugin's component {name} is {value}"));
+        return Verdict::Abstained(format!("{NOT_FINITE}component {name} is {value}"));
     }
     Verdict::Scored { total: rating.total, components }
 }

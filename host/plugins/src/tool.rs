@@ -27,21 +27,28 @@ impl ToolPlugin {
     /// Asks the component for its self-description and checks it.
     pub(crate) async fn load(runtime: Arc<Runtime>, info: Arc<PluginInfo>, instance: InstancePre<CallState>) -> Result<Self> {
         let guest = SearchToolPre::new(instance).map_err(|error| info.bad(format!("{error:#}"), "the world `search-tool`"))?;
-        let mut call = runtime.open_description(&info).await?;
-        let outcome = timeout(call.limit(), async {
-            let instance = guest.instantiate_async(&mut call.store).await?;
-            instance.mmhost_plugin_tool().call_describe(&mut call.store).await
-        })
-        .await;
-        let description = call.settle(outcome)?.map_err(|error| info.refused(error))?;
-        drop(call);
-        let spec = Arc::new(spec(&info, description)?);
-        Ok(ToolPlugin { runtime, info, spec, guest })
+        let (spec, _) = describe(&runtime, &info, &guest).await?;
+        Ok(ToolPlugin { runtime, info, spec: Arc::new(spec), guest })
+    }
+
+    /// Asks the component once more for its self-description.
+    ///
+    /// # Errors
+    /// What the plugin reports; else the limit or the rule of the contract that it broke.
+    pub async fn describe(&self) -> Result<(ToolSpec, CallCost)> {
+        describe(&self.runtime, &self.info, &self.guest).await
     }
 
     /// Its self-description.
     pub fn spec(&self) -> &ToolSpec {
         &self.spec
+    }
+
+    /// Makes an instance and drops it.
+    pub(crate) async fn instantiate(&self) -> Result<()> {
+        let mut call = self.runtime.open(&self.info, 0).await?;
+        let outcome = timeout(call.limit(), self.guest.instantiate_async(&mut call.store)).await;
+        call.settle(outcome).map(drop)
     }
 
     /// Name, digest, configuration, grants and limits.
@@ -59,33 +66,58 @@ impl ToolPlugin {
     /// # Errors
     /// [`PluginError::Tool`] for what the tool reports; else the limit or the rule of the contract that it broke.
     pub async fn call(&self, input: &ToolInput) -> Result<(Vec<ResultPart>, CallCost)> {
+        let (answer, cost) = self.answer(input).await?;
+        answer.map(|parts| (parts, cost)).map_err(|error| PluginError::Tool { plugin: self.info.name.clone(), error })
+    }
+
+    /// The same, where an error that the tool reports is an answer with a cost too.
+    pub(crate) async fn answer(&self, input: &ToolInput) -> Result<(std::result::Result<Vec<ResultPart>, ToolError>, CallCost)> {
         let mut call = self.runtime.open(&self.info, input.images.len()).await?;
         let outcome = timeout(call.limit(), async {
-            let images = input.images.iter().map(|image| call.store.data_mut().lend(image));
-            let argument = contract::CallInput {
-                argument: input.argument.clone(),
-                question: input.question.clone(),
-                images: images.collect::<wasmtime::Result<_>>()?,
-            };
+            let argument = argument(call.store.data_mut(), input)?;
             let instance = self.guest.instantiate_async(&mut call.store).await?;
             instance.mmhost_plugin_tool().call_call(&mut call.store, &argument).await
         })
         .await;
-        let answer = call.settle(outcome)?.map_err(|error| self.reported(error))?;
-        let parts = self.parts(call.store.data_mut(), answer)?;
-        Ok((parts, call.cost()))
+        let answer = call.settle(outcome)?;
+        Ok((self.taken(call.store.data_mut(), answer)?, call.cost()))
     }
 
-    fn reported(&self, error: contract::ToolError) -> PluginError {
-        let error = match error {
-            contract::ToolError::BadArgument(what) => ToolError::BadArgument(what),
-            contract::ToolError::MissingImage => ToolError::MissingImage,
-            contract::ToolError::NothingFound => ToolError::NothingFound,
-            contract::ToolError::Unavailable(what) => ToolError::Unavailable(what),
-            contract::ToolError::Config(fault) => return self.info.refused(fault),
-            contract::ToolError::Internal(what) => ToolError::Internal(what),
-        };
-        PluginError::Tool { plugin: self.info.name.clone(), error }
+    /// The answers to several inputs, one after the other in the same instance, as no run calls it.
+    pub(crate) async fn answers_in_one_instance(
+        &self,
+        inputs: &[ToolInput],
+    ) -> Result<Vec<std::result::Result<Vec<ResultPart>, ToolError>>> {
+        let mut call = self.runtime.open(&self.info, inputs.iter().map(|input| input.images.len()).sum()).await?;
+        let outcome = timeout(call.limit(), async {
+            let instance = self.guest.instantiate_async(&mut call.store).await?;
+            let mut answers = Vec::with_capacity(inputs.len());
+            for input in inputs {
+                let argument = argument(call.store.data_mut(), input)?;
+                answers.push(instance.mmhost_plugin_tool().call_call(&mut call.store, &argument).await?);
+            }
+            Ok(answers)
+        })
+        .await;
+        let answers = call.settle(outcome)?;
+        answers.into_iter().map(|answer| self.taken(call.store.data_mut(), answer)).collect()
+    }
+
+    /// Takes an answer over from the guest.
+    fn taken(
+        &self,
+        state: &mut CallState,
+        answer: std::result::Result<Vec<contract::Part>, contract::ToolError>,
+    ) -> Result<std::result::Result<Vec<ResultPart>, ToolError>> {
+        Ok(match answer {
+            Ok(parts) => Ok(self.parts(state, parts)?),
+            Err(contract::ToolError::Config(fault)) => return Err(self.info.refused(fault)),
+            Err(contract::ToolError::BadArgument(what)) => Err(ToolError::BadArgument(what)),
+            Err(contract::ToolError::MissingImage) => Err(ToolError::MissingImage),
+            Err(contract::ToolError::NothingFound) => Err(ToolError::NothingFound),
+            Err(contract::ToolError::Unavailable(what)) => Err(ToolError::Unavailable(what)),
+            Err(contract::ToolError::Internal(what)) => Err(ToolError::Internal(what)),
+        })
     }
 
     /// Takes the answer over from the guest, checking it against the limits.
@@ -127,6 +159,25 @@ impl ToolPlugin {
         let pixels = u64::from(width) * u64::from(height);
         self.info.within("pixels", pixels, self.info.limits.output_pixels, "output_pixels")
     }
+}
+
+fn argument(state: &mut CallState, input: &ToolInput) -> wasmtime::Result<contract::CallInput> {
+    Ok(contract::CallInput {
+        argument: input.argument.clone(),
+        question: input.question.clone(),
+        images: input.images.iter().map(|image| state.lend(image)).collect::<wasmtime::Result<_>>()?,
+    })
+}
+
+async fn describe(runtime: &Runtime, info: &Arc<PluginInfo>, guest: &SearchToolPre<CallState>) -> Result<(ToolSpec, CallCost)> {
+    let mut call = runtime.open_description(info).await?;
+    let outcome = timeout(call.limit(), async {
+        let instance = guest.instantiate_async(&mut call.store).await?;
+        instance.mmhost_plugin_tool().call_describe(&mut call.store).await
+    })
+    .await;
+    let description = call.settle(outcome)?.map_err(|error| info.refused(error))?;
+    Ok((spec(info, description)?, call.cost()))
 }
 
 /// Checks a self-description.

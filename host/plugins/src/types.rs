@@ -94,12 +94,27 @@ pub struct ToolInput {
 }
 
 /// Cost of one call.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CallCost {
     /// Wall-clock milliseconds, without the wait for a free instance.
     pub elapsed_ms: f64,
     /// Peak linear memory in bytes.
     pub memory_bytes: u64,
+    /// Fuel, about one unit for each instruction of the guest; only a [metered](crate::PluginHost::metered) host counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<u64>,
+}
+
+impl CallCost {
+    /// Takes the cost of a further call in: times and fuel add up, memory is that of the larger call.
+    pub fn add(&mut self, other: CallCost) {
+        self.elapsed_ms += other.elapsed_ms;
+        self.memory_bytes = self.memory_bytes.max(other.memory_bytes);
+        self.fuel = match (self.fuel, other.fuel) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (a, b) => a.or(b),
+        };
+    }
 }
 
 /// What a reward is told of an episode.

@@ -146,7 +146,7 @@ fn compiled_components_are_kept_and_damaged_ones_replaced() {
     };
     load();
     let files = || -> Vec<_> { std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect() };
-    assert_eq!(files().len(), 5);
+    assert_eq!(files().len(), 8);
     let content = std::fs::read(&files()[0]).unwrap();
     let time = |file: &Path| std::fs::metadata(file).unwrap().modified().unwrap();
     let written = time(&files()[0]);
@@ -175,7 +175,9 @@ fn plugins_are_listed_and_inspected_without_running() {
     let rows = mmhost_plugins::inspect::list(&reference()).unwrap();
     assert!(rows.iter().all(|row| row.problem.is_none()), "{rows:?}");
     let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
-    assert_eq!(names, ["f1-reward", "image-search", "mmsearch-reward", "sample-filter", "text-search"]);
+    let expected =
+        ["calculator", "f1-reward", "image-crop", "image-search", "levenshtein-reward", "mmsearch-reward", "sample-filter", "text-search"];
+    assert_eq!(names, expected);
     let inspection = mmhost_plugins::inspect::inspect(&reference().join("text-search")).unwrap();
     assert_eq!(inspection.exports, ["mmhost:plugin/tool@0.1.0"]);
     assert!(inspection.imports.iter().any(|import| import == "mmhost:plugin/corpus@0.1.0"));

@@ -26,7 +26,9 @@ fn tool(plugins: &mmhost_plugins::Plugins, name: &str) -> ToolPlugin {
 fn the_folder_loads_and_the_tools_describe_themselves() {
     let plugins = host(&[]).load_dir(&reference()).unwrap();
     let names: Vec<&str> = plugins.infos().iter().map(|info| info.name.as_str()).collect();
-    assert_eq!(names, ["image-search", "text-search", "f1-reward", "mmsearch-reward", "sample-filter"]);
+    let expected =
+        ["calculator", "image-crop", "image-search", "text-search", "f1-reward", "levenshtein-reward", "mmsearch-reward", "sample-filter"];
+    assert_eq!(names, expected);
     let image = tool(&plugins, "image-search");
     assert_eq!(image.spec().call, CallForm::Literal("<search><img></search>".into()));
     assert_eq!(image.spec().description, "image search");
@@ -36,7 +38,7 @@ fn the_folder_loads_and_the_tools_describe_themselves() {
     let text = tool(&plugins, "text-search");
     assert_eq!(text.spec().call, CallForm::Tag("text_search".into()));
     assert_eq!(text.spec().instruction, "Answer now.");
-    assert_eq!(plugins.rewards[1].spec().components, ["accuracy", "format", "penalty"]);
+    assert_eq!(plugins.rewards[2].spec().components, ["accuracy", "format", "penalty"]);
 }
 
 #[test]
@@ -184,7 +186,7 @@ fn the_filter_drops_and_tags() {
         FilterInput { images: vec![broken], ..good.clone() },
         FilterInput { question: String::new(), ..good.clone() },
     ];
-    let decisions = block_on(plugins.filters[0].filter(&samples)).unwrap();
+    let decisions = block_on(plugins.filters[0].filter(&samples)).unwrap().0;
     let keep = |tags: &[&str]| Decision::Keep(tags.iter().map(|tag| tag.to_string()).collect());
     let drop = |reason: &str| Decision::Drop(reason.into());
     assert_eq!(
@@ -200,5 +202,47 @@ fn the_filter_drops_and_tags() {
         ]
     );
     let many = vec![good; 600];
-    assert_eq!(block_on(plugins.filters[0].filter(&many)).unwrap().len(), 600);
+    assert_eq!(block_on(plugins.filters[0].filter(&many)).unwrap().0.len(), 600);
+}
+
+#[test]
+fn a_crop_is_enlarged_and_bounded() {
+    let plugins = host(&[("image-crop", json!({"side": 100}))]).load_dir(&reference()).unwrap();
+    let crop = tool(&plugins, "image-crop");
+    assert!(crop.spec().needs_image);
+    // The right half is red.
+    let pixels = image::RgbImage::from_fn(80, 40, |x, _| if x < 40 { image::Rgb([0, 0, 255]) } else { image::Rgb([255, 0, 0]) });
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    pixels.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    let input = |argument: &str| mmhost_plugins::ToolInput {
+        images: vec![mmhost_plugins::ImageBytes { media_type: "image/png".into(), bytes: bytes.get_ref().as_slice().into() }],
+        ..query(argument)
+    };
+    let (parts, _) = block_on(crop.call(&input(r#"{"left": 50, "top": 0, "right": 100, "bottom": 50}"#))).unwrap();
+    let [ResultPart::Image(image)] = &parts[..] else { panic!("{parts:?}") };
+    let found = image::load_from_memory(&image.bytes).unwrap().to_rgb8();
+    assert_eq!(found.dimensions(), (100, 50));
+    assert!(found.pixels().all(|pixel| pixel.0 == [255, 0, 0]));
+    for argument in [r#"{"left": 60, "top": 0, "right": 50, "bottom": 50}"#, r#"{"left": -1, "top": 0, "right": 50, "bottom": 50}"#, "half"]
+    {
+        let error = block_on(crop.call(&input(argument))).unwrap_err();
+        assert!(matches!(&error, PluginError::Tool { error: ToolError::BadArgument(_), .. }), "{error}");
+    }
+}
+
+#[test]
+fn the_calculator_is_called_as_the_configuration_says() {
+    let answer = |config: serde_json::Value, argument: &str| {
+        let plugins = host(&[("calculator", config)]).load_dir(&reference()).unwrap();
+        let calculator = tool(&plugins, "calculator");
+        let parts = block_on(calculator.call(&query(argument))).map(|(parts, _)| flat(&parts)).map_err(|error| error.to_string());
+        (calculator.spec().call.clone(), parts)
+    };
+    let (call, found) = answer(json!({"digits": 3}), "0.1 + 0.2 + 1/3");
+    assert_eq!((call, found), (CallForm::Tag("calculate".into()), Ok("≈ 0.633".into())));
+    let (call, found) = answer(json!({"call": "json"}), r#"{"expression": "2^10 - 1"}"#);
+    assert!(matches!(call, CallForm::Json(_)));
+    assert_eq!(found, Ok("1023".into()));
+    let refused = host(&[("calculator", json!({"call": "loud"}))]).load_dir(&reference()).map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("key `call`: found \"loud\"") && refused.contains("[config-schema]"), "{refused}");
 }

@@ -21,7 +21,7 @@ pub(crate) const INFORMATION: (&str, &str) = ("<information>", "</information>")
 pub(crate) const TOOL_CALL: (&str, &str) = ("<tool_call>", "</tool_call>");
 
 /// The texts of the protocol and its limits; tools contribute their lines.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProtocolOptions {
     /// Opening of the system prompt.

@@ -4,7 +4,7 @@ use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 /// Who is told what a run measures. Keys never stand here: only the names of the environment variables that hold them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrackOptions {
     /// Write TensorBoard event files into the run directory.
@@ -25,7 +25,7 @@ impl Default for TrackOptions {
 }
 
 /// `[track.wandb]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WandbOptions {
     /// The server.
@@ -42,7 +42,7 @@ pub struct WandbOptions {
 }
 
 /// `[track.mlflow]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MlflowOptions {
     /// The tracking server.

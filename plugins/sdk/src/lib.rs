@@ -26,6 +26,7 @@
 //! A plugin's folder holds `Cargo.toml` (`crate-type = ["cdylib"]`), `plugin.toml` and `src/lib.rs`; `mmhost plugin build` makes
 //! the component. The host calls each function in a fresh instance: nothing in memory outlives a call. The documentation of
 //! every type stands in `wit/`.
+#![warn(missing_docs)]
 
 pub mod bindings;
 pub mod filter;

@@ -10,7 +10,7 @@ use super::world::{Relation, Split, World};
 use crate::sample::{Sample, SampleImage};
 
 /// Questions per entity and relation; each shows its own view of the flag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QuestionCounts {
     /// In the training split.

@@ -118,7 +118,7 @@ impl Split {
 }
 
 /// How many entities of a class go to each split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassSizes {
     /// Entities whose questions are trained on.
@@ -130,7 +130,7 @@ pub struct ClassSizes {
 }
 
 /// How the world is divided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorldOptions {
     /// Seed of the division and of every image; equal options give equal worlds.

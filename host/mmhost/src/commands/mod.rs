@@ -6,6 +6,7 @@ mod model;
 mod plugin;
 mod report;
 mod run;
+mod schema;
 mod score;
 mod train;
 mod watch;
@@ -25,7 +26,8 @@ pub async fn run(cli: Cli) -> Outcome<()> {
         Command::Watch(args) => watch::run(args, &ui).await,
         Command::Run(command) => run::run(command),
         Command::Model(command) => model::run(command),
-        Command::Plugin(command) => plugin::run(command, &ui),
+        Command::Plugin(command) => plugin::run(command, &ui).await,
         Command::Data(command) => data::run(command),
+        Command::Schema { file } => schema::run(file),
     }
 }

@@ -18,7 +18,7 @@ const CLOSE: &str = "__";
 const SHORTEST: usize = 8;
 
 /// Where a run takes a secret from, and which hosts may be sent it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretSource {
     /// Environment variable that holds it.
@@ -28,6 +28,7 @@ pub struct SecretSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// Hosts that may be sent it.
+    #[schemars(with = "Vec<String>")]
     pub hosts: Vec<HostRule>,
 }
 

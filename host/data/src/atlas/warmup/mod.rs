@@ -99,7 +99,7 @@ pub struct Conversation {
 }
 
 /// Relative frequencies of the tasks.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mix {
     /// [`Task::Episode`].
@@ -133,7 +133,7 @@ impl Mix {
 }
 
 /// How often an episode takes each way, whatever is known. The rest answers at once.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Behaviour {
     /// Image search, then the answer.
@@ -151,7 +151,7 @@ impl Default for Behaviour {
 }
 
 /// The curriculum.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WarmupOptions {
     /// Seed of everything drawn.

@@ -1,4 +1,9 @@
-//! `mmhost plugin`: build, list and inspect plugins.
+//! `mmhost plugin`: make, build, check, try, measure, list and inspect plugins.
+
+mod bench;
+mod call;
+mod check;
+mod new;
 
 use std::path::Path;
 
@@ -11,8 +16,12 @@ use crate::failure::{Blame, Outcome, bad_input};
 use crate::ui::Ui;
 
 /// Runs the command.
-pub fn run(command: PluginCommand, ui: &Ui) -> Outcome<()> {
+pub async fn run(command: PluginCommand, ui: &Ui) -> Outcome<()> {
     match command {
+        PluginCommand::New { name, kind, lang, plugins } => new::run(&name, kind, lang, &plugins),
+        PluginCommand::Check(args) => check::run(args).await,
+        PluginCommand::Call(args) => call::run(args).await,
+        PluginCommand::Bench { plugin, json } => bench::run(&plugin, json).await,
         PluginCommand::Build { plugins, check } => run_build(&plugins, check, ui),
         PluginCommand::List { plugins, config: Some(config) } => {
             let config = Config::load(Some(&config))?;
@@ -37,7 +46,7 @@ pub fn run(command: PluginCommand, ui: &Ui) -> Outcome<()> {
 }
 
 fn run_build(plugins: &Path, check: bool, ui: &Ui) -> Outcome<()> {
-    let built = build(plugins, BuildOptions { check }, |name| ui.say(format!("building {name}")));
+    let built = build(plugins, BuildOptions { check }, |what| ui.say(format!("building {what}")));
     let built = built.input(format!("cannot build {}", plugins.display()))?;
     for plugin in &built {
         let outcome = match plugin.outcome {

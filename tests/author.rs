@@ -1,0 +1,195 @@
+//! The author's way: new, build, check, call, bench, train; and docs/plugins.md, every command of it. What a language's own tools do is
+//! skipped, with a message, where they are not there.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::Mmhost;
+
+/// Whether the guide's commands that fetch tools are run too; CI says so.
+fn may_fetch() -> bool {
+    std::env::var("MMHOST_FETCH_TOOLS").is_ok_and(|value| !value.is_empty())
+}
+
+/// Builds a plugin, or says that its tools are missing.
+fn builds(mmhost: &Mmhost, folder: &str) -> bool {
+    let out = mmhost.output(&["plugin", "build", folder]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    if out.status.success() {
+        return true;
+    }
+    assert_eq!(out.status.code(), Some(3), "{said}");
+    let absent = ["was not found", "is not installed", "failed to download", "failed to get"];
+    assert!(absent.iter().any(|word| said.contains(word)), "{said}");
+    assert!(said.contains('`'), "no command that mends it: {said}");
+    println!("skipped: {said}");
+    false
+}
+
+#[test]
+fn new_folders_of_every_kind_and_language_build_and_pass() {
+    let mmhost = Mmhost::new();
+    for lang in ["rust", "c", "javascript", "python"] {
+        for kind in ["tool", "reward", "filter"] {
+            let name = format!("{lang}-{kind}");
+            let made = mmhost.ok(&["plugin", "new", &name, "--kind", kind, "--lang", lang, "--dir", "mine"]);
+            let folder = format!("mine/{name}");
+            assert!(made.contains(&format!("mmhost plugin check {folder}")), "{made}");
+            let readme = fs::read_to_string(mmhost.path(&folder).join("README.md")).unwrap();
+            assert!(readme.contains(&name) && !readme.contains("{{") && readme.lines().count() <= 12, "{readme}");
+            let again = mmhost.fails(3, &["plugin", "new", &name, "--kind", kind, "--lang", lang, "--dir", "mine"]);
+            assert!(again.contains("exists already"), "{again}");
+            if !builds(&mmhost, &folder) {
+                // The tools are the language's, not the kind's.
+                break;
+            }
+            let found = mmhost.ok(&["plugin", "check", &folder]);
+            assert!(found.contains("0 errors, 0 warnings"), "{found}");
+        }
+    }
+    let refused = mmhost.fails(3, &["plugin", "new", "My Plugin", "--kind", "tool", "--lang", "c"]);
+    assert!(refused.contains("My Plugin") && refused.contains("lower-case"), "{refused}");
+}
+
+#[test]
+fn a_new_reward_is_trained_with() {
+    let mmhost = Mmhost::new();
+    let plugins = mmhost.path("plugins");
+    common::copy_plugins(&plugins);
+    mmhost.ok(&["plugin", "new", "mine", "--kind", "reward", "--lang", "rust"]);
+    if !builds(&mmhost, "plugins/mine") {
+        return;
+    }
+    let config = fs::read_to_string(common::tiny_config()).unwrap();
+    let (from, to) = ("reward = \"mmsearch-reward\"", "reward = \"mine\"");
+    assert!(config.contains(from));
+    fs::write(mmhost.path("run.toml"), format!("{}\n[plugins.config.mine]\nsearch_penalty = 0.2\n", config.replacen(from, to, 1))).unwrap();
+    mmhost.ok(&["train", "--plugins", "plugins", "--config", "run.toml", "--run", "run"]);
+    let record = fs::read_to_string(mmhost.path("run/run.toml")).unwrap();
+    assert!(record.contains("mine"), "{record}");
+    // The plugin's schema is kept to before anything starts.
+    fs::write(mmhost.path("run.toml"), format!("{}\n[plugins.config.mine]\nsearch_penalty = 2.0\n", config.replacen(from, to, 1))).unwrap();
+    let refused = mmhost.fails(3, &["train", "--plugins", "plugins", "--config", "run.toml", "--run", "other"]);
+    assert!(refused.contains("plugin mine") && refused.contains("key `search_penalty`: found 2"), "{refused}");
+}
+
+#[test]
+fn a_call_and_a_bench_print_what_they_found() {
+    let mmhost = Mmhost::new();
+    let plugin = common::root().join("plugins/text-search").display().to_string();
+    fs::write(mmhost.path("input.json"), r#"{"argument": "capital of Peru"}"#).unwrap();
+    let json = |text: String| -> serde_json::Value { serde_json::from_str(&text).unwrap() };
+    let called = json(mmhost.ok(&["plugin", "call", &plugin, "call", "--input", "input.json"]));
+    assert!(called["result"]["parts"][0]["text"].as_str().unwrap().contains("Lima"), "{called}");
+    assert!(called["cost"]["fuel"].as_u64().unwrap() > 0 && called["cost"]["memory_bytes"].as_u64().unwrap() > 0, "{called}");
+    fs::write(mmhost.path("input.json"), r#"{"images": ["gone.png"]}"#).unwrap();
+    let refused = mmhost.fails(3, &["plugin", "call", &plugin, "call", "--input", "input.json"]);
+    assert!(refused.contains("gone.png") && refused.contains("`images`"), "{refused}");
+    mmhost.fails(2, &["plugin", "call", &plugin, "call"]);
+    let bench = json(mmhost.ok(&["plugin", "bench", &plugin, "--json"]));
+    let rows = bench["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    // The plugin is its own reference here; instantiation is the figure that a busy machine disturbs least.
+    assert!((0.2..5.0).contains(&rows[0]["ratio"].as_f64().unwrap()), "{bench}");
+    let quantiles = |row: &serde_json::Value| (row["median_us"].as_f64().unwrap(), row["p95_us"].as_f64().unwrap());
+    assert!(rows.iter().map(quantiles).all(|(median, p95)| median > 0.0 && median <= p95), "{bench}");
+    let checked = json(mmhost.ok(&["plugin", "check", &plugin, "--json"]));
+    assert_eq!(checked["findings"], serde_json::json!([]));
+}
+
+#[test]
+fn the_published_schemas_are_fresh_and_fit_the_files_of_this_repository() {
+    let mmhost = Mmhost::new();
+    for file in ["plugin", "run"] {
+        let path = common::root().join(format!("docs/schemas/{file}.schema.json"));
+        let printed = mmhost.ok(&["schema", file]);
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&path, &printed).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), printed, "run `mmhost schema {file} > docs/schemas/{file}.schema.json`");
+    }
+    let validator = |file: &str| {
+        let schema = common::json(&common::root().join(format!("docs/schemas/{file}.schema.json")));
+        jsonschema::validator_for(&schema).unwrap()
+    };
+    let toml = |path: &Path| -> serde_json::Value { toml::from_str(&fs::read_to_string(path).unwrap()).unwrap() };
+    let run = validator("run");
+    let atlas = toml(&common::root().join("configs/atlas.toml"));
+    assert_eq!(run.iter_errors(&atlas).map(|error| error.to_string()).collect::<Vec<_>>(), Vec::<String>::new());
+    let mut wrong = atlas.clone();
+    wrong["grpo"]["clipp"] = 1.into();
+    assert!(!run.is_valid(&wrong));
+    let plugin = validator("plugin");
+    for entry in fs::read_dir(common::root().join("plugins")).unwrap() {
+        let manifest = entry.unwrap().path().join("plugin.toml");
+        if manifest.exists() {
+            let errors: Vec<String> = plugin.iter_errors(&toml(&manifest)).map(|error| error.to_string()).collect();
+            assert!(errors.is_empty(), "{}: {errors:?}", manifest.display());
+        }
+    }
+}
+
+/// Every command of the guide's `sh` blocks, in order, in a folder of its own.
+#[test]
+fn the_guide_can_be_followed() {
+    let guide = fs::read_to_string(common::root().join("docs/plugins.md")).unwrap();
+    let mmhost = Mmhost::new();
+    let mut missing: Vec<String> = Vec::new();
+    let mut commands = 0;
+    for block in guide.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+        for line in block.lines() {
+            commands += 1;
+            // `list` complains of plugins that were not built, as it should.
+            let lists = line.starts_with("mmhost plugin list") && !missing.is_empty();
+            if lists || missing.iter().any(|folder| line.contains(folder)) {
+                println!("skipped: {line}");
+                continue;
+            }
+            if !line.contains("mmhost ") {
+                match may_fetch() {
+                    true => assert!(mmhost.shell(line).success(), "{line}"),
+                    false => println!("skipped: {line}"),
+                }
+            } else if let Some(folder) = line.strip_prefix("mmhost plugin build ") {
+                if !builds(&mmhost, folder) {
+                    missing.push(folder.to_string());
+                }
+            } else {
+                assert!(mmhost.shell(line).success(), "{line}");
+            }
+        }
+    }
+    assert!(commands > 20, "{commands}");
+}
+
+/// The reference plugins whose components are too large to keep.
+#[test]
+fn the_python_and_javascript_plugins_build_and_pass() {
+    let mmhost = Mmhost::new();
+    for lang in ["python/entity-lookup", "javascript/unit-convert"] {
+        common::copy_sources(&common::root().join("plugins").join(lang), &mmhost.path(lang));
+        if builds(&mmhost, lang) {
+            let found = mmhost.ok(&["plugin", "check", lang]);
+            assert!(found.contains("0 errors, 0 warnings"), "{found}");
+        }
+    }
+}
+
+/// A shell's view of the program: on the search path as `mmhost`.
+trait Shell {
+    fn shell(&self, line: &str) -> std::process::ExitStatus;
+}
+
+impl Shell for Mmhost {
+    fn shell(&self, line: &str) -> std::process::ExitStatus {
+        let program = Path::new(env!("CARGO_BIN_EXE_mmhost")).parent().unwrap();
+        let path =
+            std::env::join_paths([program.to_path_buf()].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())));
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).current_dir(self.path("")).env("PATH", path.unwrap()).env("MMHOST_CACHE", self.path("cache"));
+        command.stdout(std::process::Stdio::null()).status().unwrap()
+    }
+}
