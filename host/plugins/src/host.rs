@@ -60,7 +60,8 @@ pub struct PluginInfo {
 pub struct PluginHost {
     runtime: Arc<Runtime>,
     config: BTreeMap<String, serde_json::Value>,
-    grants: Grants,
+    /// `None`: nothing needs a grant, and there is no network.
+    grants: Option<Grants>,
     lookup: Arc<dyn Lookup>,
 }
 
@@ -104,12 +105,18 @@ impl PluginHost {
 
     fn start(options: HostOptions, metered: bool) -> Result<Self> {
         let runtime = Runtime::new(&options.cache_dir, options.corpus, metered)?;
-        Ok(PluginHost { runtime: Arc::new(runtime), config: options.config, grants: Grants::new(), lookup: Arc::new(SystemLookup) })
+        Ok(PluginHost { runtime: Arc::new(runtime), config: options.config, grants: Some(Grants::new()), lookup: Arc::new(SystemLookup) })
     }
 
     /// Grants the named plugins exactly this, instead of the corpora that they ask for.
     pub fn with_grants(mut self, grants: Grants) -> Self {
-        self.grants = grants;
+        self.grants = Some(grants);
+        self
+    }
+
+    /// Lets every plugin load, but gives none the network: to try one apart from any run.
+    pub fn offline(mut self) -> Self {
+        self.grants = None;
         self
     }
 
@@ -132,7 +139,7 @@ impl PluginHost {
         for folder in folders {
             match block_on(self.load(&folder)) {
                 Ok(plugin) => loaded.push(plugin),
-                Err(PluginError::MissingGrant { plugin, what, line }) if folder != dir && !self.grants.contains_key(&plugin) => {
+                Err(PluginError::MissingGrant { plugin, what, line }) if folder != dir && !self.names(&plugin) => {
                     ungranted.insert(plugin.clone(), PluginError::MissingGrant { plugin, what, line });
                 }
                 Err(error) => errors.push(error),
@@ -167,7 +174,7 @@ impl PluginHost {
             Err(_) => folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
         let known: Vec<String> = folders.iter().map(name).collect();
-        let names = self.config.keys().chain(self.grants.keys()).filter(|name| !known.contains(name));
+        let names = self.config.keys().chain(self.grants.iter().flat_map(Grants::keys)).filter(|name| !known.contains(name));
         let stranger = |name: &String| PluginError::UnknownPlugin {
             name: name.clone(),
             dir: dir.into(),
@@ -177,11 +184,18 @@ impl PluginHost {
         names.map(stranger).collect()
     }
 
+    /// Whether the run's grants name the plugin.
+    fn names(&self, plugin: &str) -> bool {
+        self.grants.as_ref().is_some_and(|grants| grants.contains_key(plugin))
+    }
+
     async fn load(&self, folder: &Path) -> Result<Loaded> {
         let checked = CheckedPlugin::read(folder)?;
         let manifest = &checked.manifest;
-        let grant = self.grants.get(&manifest.name);
-        grant::check(manifest, grant)?;
+        let grant = self.grants.as_ref().and_then(|grants| grants.get(&manifest.name));
+        if self.grants.is_some() {
+            grant::check(manifest, grant)?;
+        }
         let config = manifest.configuration(self.config.get(&manifest.name))?;
         let info = Arc::new(PluginInfo {
             name: manifest.name.clone(),

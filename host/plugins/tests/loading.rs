@@ -83,8 +83,8 @@ fn what_is_no_component_is_refused() {
 #[test]
 fn imports_without_a_door_are_refused() {
     for (import, word) in [
-        ("wasi:http/outgoing-handler@0.2.0", "no network"),
-        ("wasi:sockets/tcp@0.2.0", "no network"),
+        ("wasi:http/outgoing-handler@0.2.0", "does not ask for it"),
+        ("wasi:sockets/tcp@0.2.0", "no sockets"),
         ("mmhost:plugin/corpus@0.1.0", "does not ask for it"),
         ("mmhost:plugin/secrets@0.1.0", "no such door"),
         ("evil:host/files@1.0.0", "nothing else"),
@@ -175,8 +175,17 @@ fn plugins_are_listed_and_inspected_without_running() {
     let rows = mmhost_plugins::inspect::list(&reference()).unwrap();
     assert!(rows.iter().all(|row| row.problem.is_none()), "{rows:?}");
     let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
-    let expected =
-        ["calculator", "f1-reward", "image-crop", "image-search", "levenshtein-reward", "mmsearch-reward", "sample-filter", "text-search"];
+    let expected = [
+        "calculator",
+        "f1-reward",
+        "image-crop",
+        "image-search",
+        "levenshtein-reward",
+        "mmsearch-reward",
+        "sample-filter",
+        "text-search",
+        "web-search",
+    ];
     assert_eq!(names, expected);
     let inspection = mmhost_plugins::inspect::inspect(&reference().join("text-search")).unwrap();
     assert_eq!(inspection.exports, ["mmhost:plugin/tool@0.1.0"]);

@@ -98,7 +98,7 @@ pub async fn check(folder: &Path, cache_dir: PathBuf, config: Option<serde_json:
     let report = Report { plugin: name.clone(), kind, num_calls: 0, peak: CallCost::default(), findings: Vec::new() };
     let mut checker = Checker { folder: folder.into(), limits: Limits::default(), report };
     let config: BTreeMap<String, serde_json::Value> = config.map(|config| (name, config)).into_iter().collect();
-    let host = PluginHost::metered(HostOptions { cache_dir, corpus: Arc::new(corpus::Test), config })?;
+    let host = PluginHost::metered(HostOptions { cache_dir, corpus: Arc::new(corpus::Test), config })?.offline();
     match load(&host, folder) {
         Ok(subject) => {
             checker.static_findings(folder);

@@ -56,7 +56,7 @@ impl WasiHttpHooks for Hooks {
             let outcome = match network {
                 Some(network) => exchange(&network, request, &budget).await,
                 None => Err(NetError::Refused(
-                    "there is no network here: while a plugin describes itself, and where its manifest asks for no hosts".into(),
+                    "there is no network here: neither while a plugin describes itself, nor in `plugin check` and `plugin bench`, nor where its manifest asks for no hosts".into(),
                 )),
             };
             outcome.map_err(|error| {
