@@ -189,7 +189,8 @@ impl Shell for Mmhost {
         let path =
             std::env::join_paths([program.to_path_buf()].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())));
         let mut command = Command::new("sh");
-        command.args(["-c", line]).current_dir(self.path("")).env("PATH", path.unwrap()).env("MMHOST_CACHE", self.path("cache"));
+        command.args(["-c", line]).env("PATH", path.unwrap());
+        self.at_home(&mut command);
         command.stdout(std::process::Stdio::null()).status().unwrap()
     }
 }

@@ -22,8 +22,15 @@ impl Mmhost {
     /// The program with these arguments, to be run in the scratch folder.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mmhost"));
-        command.args(args).current_dir(self.dir.path()).env("MMHOST_CACHE", self.path("cache"));
+        command.args(args);
+        self.at_home(&mut command);
         command
+    }
+
+    /// Lets a command work in the scratch folder. Plugins that it builds share what they are built from.
+    pub fn at_home(&self, command: &mut Command) {
+        let guests = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+        command.current_dir(self.dir.path()).env("MMHOST_CACHE", self.path("cache")).env("CARGO_TARGET_DIR", guests);
     }
 
     pub fn output(&self, args: &[&str]) -> Output {
