@@ -8,6 +8,7 @@ use mmhost_data::atlas::warmup::WarmupOptions;
 use mmhost_learner::{GrpoOptions, OptimiserOptions, Schedule};
 use mmhost_model::ModelShape;
 use mmhost_plugins::Grants;
+use mmhost_plugins::ledger::{Policies, RunBudget};
 use mmhost_rollout::ProtocolOptions;
 use mmhost_track::TrackOptions;
 use serde::{Deserialize, Serialize};
@@ -134,6 +135,12 @@ pub struct PluginsSection {
     /// What plugins may reach, by plugin name; see docs/plugins.md.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: Grants,
+    /// What follows when a plugin fails, and what its calls cost, by plugin name; see docs/operating.md.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policy: Policies,
+    /// What all plugins together may use.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub budget: RunBudget,
 }
 
 /// `[rollout]`.
@@ -214,6 +221,10 @@ pub struct RehearsalSection {
     pub reasons: usize,
     /// Share of them whose flag is a taught one. The smaller it is, the surer of a flag the policy must be to call it known.
     pub known_flags: f64,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Config {

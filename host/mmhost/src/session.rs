@@ -9,6 +9,7 @@ use mmhost_data::atlas::{Split, World};
 use mmhost_data::{Sample, SampleFilter, apply_filters};
 use mmhost_engine::{LocalEngine, LocalEngineOptions};
 use mmhost_model::{ModelFolder, Processor, Qwen2_5Vl};
+use mmhost_plugins::ledger::Ledger;
 use mmhost_plugins::{CallForm, FilterPlugin, HostOptions, PluginHost, RewardPlugin, ToolPlugin};
 use mmhost_rollout::{Protocol, Roller, Tape, TapeCounts, TapeMode, Task};
 
@@ -48,6 +49,8 @@ pub struct Session {
     pub cache: PathBuf,
     /// What the tools cost, of every policy of the session.
     pub tool_clock: Arc<ToolClock>,
+    /// What the plugins have cost.
+    pub ledger: Arc<Ledger>,
     tools: Vec<ToolPlugin>,
     filters: Vec<FilterPlugin>,
     tape: Option<Arc<Tape>>,
@@ -79,6 +82,7 @@ impl Session {
         let cache = cache_dir(cache)?;
         let (world, corpora) = world_and_corpora(&config)?;
         let host = plugin_host(&config, &cache, corpora)?;
+        let ledger = host.ledger();
         let plugins = host.load_dir(plugins_dir).input(format!("cannot load the plugins of {}", plugins_dir.display()))?;
 
         let missing = |kind: &str, name: &str, has: Vec<&str>| match plugins.ungranted.get(name) {
@@ -110,7 +114,7 @@ impl Session {
             text_search: specs.iter().find(|s| !s.needs_image && !matches!(s.call, CallForm::Literal(_))).map(|s| s.name.clone()),
         };
         let protocol = Protocol::new(config.protocol.clone(), specs).input("[protocol] and the tools do not fit together")?;
-        Ok(Self { ui, config, protocol, reward, roles, world, digests, cache, tool_clock: Arc::default(), tools, filters, tape: None })
+        Ok(Self { ui, config, protocol, reward, roles, world, digests, cache, tool_clock: Arc::default(), ledger, tools, filters, tape: None })
     }
 
     /// Records tool calls under `dir`, or replays them, as the command line asks.
@@ -126,8 +130,9 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the recording, if there is one, lets the run go on.
-    pub fn check_tape(&self) -> Outcome<()> {
+    /// Whether the plugins' budget and policies, and the recording if there is one, let the run go on.
+    pub fn check(&self) -> Outcome<()> {
+        self.ledger.check().input("the run stops")?;
         self.tape.as_ref().map_or(Ok(()), |tape| tape.check()).input("the run cannot go on")
     }
 
@@ -213,7 +218,8 @@ pub fn atlas_world(config: &Config) -> Outcome<World> {
 /// The plugin runtime over some corpora.
 fn plugin_host(config: &Config, cache: &Path, corpora: Corpora) -> Outcome<PluginHost> {
     let host = PluginHost::new(host_options(config, cache, corpora)?).internal("cannot start the plugin runtime")?;
-    Ok(host.with_grants(config.plugins.grants.clone()))
+    let host = host.with_grants(config.plugins.grants.clone());
+    host.with_policies(config.plugins.policy.clone(), config.plugins.budget.clone()).input("[plugins.budget] cannot be used")
 }
 
 /// What the runtime needs to know: caches, corpora, the plugins' configuration.

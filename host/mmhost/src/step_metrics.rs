@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use mmhost_learner::StepReport;
-use mmhost_plugins::Verdict;
 use mmhost_report::{ClassMetrics, PolicyMetrics, SplitMetrics, Timing};
 use mmhost_rollout::Episode;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::ui::{Health, StepFigures};
+use crate::ui::StepFigures;
 
 /// Where a step's clock time went.
 #[derive(Debug, Clone, Copy)]
@@ -57,8 +56,14 @@ pub struct StepMetrics {
     tool_calls: BTreeMap<String, u64>,
     tool_failures: BTreeMap<String, u64>,
     tool_ms: BTreeMap<String, f64>,
-    #[serde(skip)]
-    scored: Health,
+}
+
+/// What the episodes of a step say of one tool.
+#[derive(Default)]
+struct Calls {
+    calls: u64,
+    failures: u64,
+    total_ms: f64,
 }
 
 impl StepMetrics {
@@ -66,22 +71,14 @@ impl StepMetrics {
     pub fn new(step: usize, episodes: &[Episode], split: &SplitMetrics, learner: StepReport, seconds: Seconds) -> Self {
         let rewards: Vec<f64> = episodes.iter().filter_map(Episode::total_reward).collect();
         let ratio = |f: fn(&ClassMetrics) -> f64| split.classes.iter().map(|(name, m)| (name.clone(), f(m))).collect();
-        let mut tools: BTreeMap<String, Health> = BTreeMap::new();
+        let mut tools: BTreeMap<String, Calls> = BTreeMap::new();
         for call in episodes.iter().flat_map(|episode| &episode.calls).filter(|call| !call.shared) {
             let tool = tools.entry(call.tool.clone()).or_default();
             tool.calls += 1;
             tool.failures += u64::from(!call.ok);
             tool.total_ms += call.elapsed_ms;
         }
-        let by_tool = |f: fn(&Health) -> u64| tools.iter().map(|(name, tool)| (name.clone(), f(tool))).collect();
-        let abstained = episodes.iter().filter(|episode| matches!(episode.reward, Some(Verdict::Abstained(_)) | None)).count();
-        let total_ms = 1e3 * seconds.reward;
-        let scored = Health {
-            calls: episodes.len() as u64,
-            failures: abstained as u64,
-            total_ms,
-            slowest_ms: total_ms / episodes.len().max(1) as f64,
-        };
+        let by_tool = |f: fn(&Calls) -> u64| tools.iter().map(|(name, tool)| (name.clone(), f(tool))).collect();
         Self {
             step,
             reward: rewards.iter().sum::<f64>() / rewards.len() as f64,
@@ -99,7 +96,6 @@ impl StepMetrics {
             tool_calls: by_tool(|tool| tool.calls),
             tool_failures: by_tool(|tool| tool.failures),
             tool_ms: tools.iter().map(|(name, tool)| (name.clone(), tool.total_ms / tool.calls as f64)).collect(),
-            scored,
         }
     }
 
@@ -109,14 +105,6 @@ impl StepMetrics {
             "reward {:.3} accuracy {:.3} searches {:.2} kl {:.4}",
             self.reward, self.accuracy, self.searches_per_question, self.learner.kl
         )
-    }
-
-    /// Adds the step's scoring to how the reward is.
-    pub fn add_scoring(&self, health: &mut Health) {
-        health.calls += self.scored.calls;
-        health.failures += self.scored.failures;
-        health.total_ms += self.scored.total_ms;
-        health.slowest_ms = health.slowest_ms.max(self.scored.slowest_ms);
     }
 
     /// The figures of the view from a line, also of a version that knew fewer.

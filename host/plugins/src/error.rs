@@ -89,6 +89,43 @@ pub enum PluginError {
         fault: ConfigFault,
     },
 
+    /// The plugin failed so often in a row that it was not called.
+    #[error("plugin {plugin}: not called: it failed {failures} times in a row, and `[plugins.policy.{plugin}] breaker` spares it for {pause_s} s")]
+    Spared {
+        /// Plugin.
+        plugin: String,
+        /// Failures in a row.
+        failures: u32,
+        /// How long it is spared, in seconds.
+        pause_s: u64,
+    },
+    /// A call or request would have used more than the run may.
+    #[error("plugin {plugin}: not called: the run's budget is spent; `[plugins.budget] {field} = {limit}` in the run's configuration sets it")]
+    BudgetSpent {
+        /// Plugin.
+        plugin: String,
+        /// The field of the budget.
+        field: &'static str,
+        /// Its value.
+        limit: f64,
+    },
+    /// The plugin failed, and the run's policy is to stop then.
+    #[error("plugin {plugin} failed, and `[plugins.policy.{plugin}] on_failure = \"stop\"` ends the run: {why}")]
+    Stop {
+        /// Plugin.
+        plugin: String,
+        /// The failure.
+        why: String,
+    },
+    /// The guest computed more than allowed.
+    #[error("plugin {plugin}: exceeded its fuel of {limit}; `[limits] fuel` in its plugin.toml sets it")]
+    Fuel {
+        /// Plugin.
+        plugin: String,
+        /// The limit, in wasmtime's units (about one for each instruction).
+        limit: u64,
+    },
+
     // ── A folder ──────────────────────────────────────────────────────────────────────────────────────────────────────────
     /// A file could not be read or written.
     #[error("{}: {message}", file.display())]
@@ -268,6 +305,18 @@ pub enum PluginError {
         /// The line to add.
         line: String,
     },
+    /// What the run lays down for a plugin or for all of them cannot be.
+    #[error("the run's configuration: {place}: field `{field}`: found {found}, expected {expected}")]
+    Policy {
+        /// The table, e.g. `[plugins.policy.web-search]`.
+        place: String,
+        /// The field.
+        field: &'static str,
+        /// What was found.
+        found: String,
+        /// What would be right.
+        expected: String,
+    },
     /// A secret that the run grants cannot be had.
     #[error(
         "plugin {plugin}: the secret `{name}`: {why}; [plugins.grants.{plugin}.secrets.{name}] in the run's configuration says where it is"
@@ -383,6 +432,9 @@ impl PluginError {
             PluginError::BadAnswer { .. } => "contract",
             PluginError::Tool { .. } | PluginError::Internal { .. } => "reported",
             PluginError::Config { .. } => "config",
+            PluginError::Fuel { .. } => "fuel",
+            PluginError::Spared { .. } => "spared",
+            PluginError::BudgetSpent { .. } => "budget",
             PluginError::Other(_) => "runtime",
             _ => "load",
         }

@@ -3,6 +3,7 @@
 use crate::bindings::filter::DatasetFilterPre;
 use crate::bindings::filter::exports::mmhost::plugin::filtering as contract;
 use crate::doors::CallState;
+use crate::ledger::OnFailure;
 use crate::runtime::Runtime;
 use crate::types::{CallCost, Decision, FilterInput, FilterSpec};
 use crate::{PluginInfo, Result};
@@ -68,14 +69,28 @@ impl FilterPlugin {
     /// Decides on samples, in batches: one decision per sample, in order.
     ///
     /// # Errors
-    /// What the plugin reports for a whole batch; else the limit or the rule of the contract that it broke.
+    /// What the plugin reports for a whole batch; else the limit or the rule of the contract that it broke. Where its
+    /// [`Policy`](crate::ledger::Policy) says so, the batch is kept or dropped instead.
     pub async fn filter(&self, samples: &[FilterInput]) -> Result<(Vec<Decision>, CallCost)> {
         let mut decisions = Vec::with_capacity(samples.len());
         let mut total = CallCost::default();
         for batch in samples.chunks(BATCH) {
-            let (decided, cost) = self.filter_batch(batch).await?;
-            decisions.extend(decided);
-            total.add(cost);
+            let account = &self.info.account;
+            let failed = match account.run(|| self.filter_batch(batch)).await {
+                Ok((decided, cost)) => {
+                    decisions.extend(decided);
+                    total.add(cost);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let decision = match account.on_failure() {
+                OnFailure::Keep => Decision::Keep(Vec::new()),
+                OnFailure::Drop => Decision::Drop(format!("the filter failed: {failed}")),
+                _ => return Err(failed),
+            };
+            tracing::warn!(target: "plugin", "{failed}; its {} samples follow `on_failure = \"{}\"`", batch.len(), account.on_failure());
+            decisions.extend(std::iter::repeat_n(decision, batch.len()));
         }
         Ok((decisions, total))
     }

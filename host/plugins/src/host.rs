@@ -3,6 +3,7 @@
 
 use crate::contract::Surface;
 use crate::grant::{self, Grants};
+use crate::ledger::{Account, Ledger, Policies, Policy, RunBudget};
 use crate::lock::{LOCK, Lock, digest};
 use crate::manifest::{Kind, MANIFEST, Manifest, closest};
 use crate::net::{HostRule, Lookup, Network, SystemLookup};
@@ -11,7 +12,8 @@ use crate::types::{CallForm, CorpusService};
 use crate::{FilterPlugin, Limits, PluginError, Result, RewardPlugin, ToolPlugin};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::Semaphore;
 
 /// Options of the runtime.
 pub struct HostOptions {
@@ -48,8 +50,15 @@ pub struct PluginInfo {
     pub hosts: Vec<HostRule>,
     /// Names of the secrets that its requests may carry.
     pub secrets: Vec<String>,
+    /// What the run lays down for its failures and its cost.
+    pub policy: Policy,
     #[serde(skip)]
     pub(crate) network: Option<Arc<Network>>,
+    #[serde(skip)]
+    pub(crate) account: Arc<Account>,
+    /// Places for its calls.
+    #[serde(skip)]
+    pub(crate) places: Arc<Semaphore>,
     /// What a call may use.
     pub limits: Limits,
     /// The configuration that it sees, as JSON.
@@ -59,6 +68,12 @@ pub struct PluginInfo {
 /// The runtime. One per process; what it loaded keeps working after it is dropped.
 pub struct PluginHost {
     runtime: Arc<Runtime>,
+    /// Started when a plugin wants its fuel limited.
+    metered: OnceLock<Arc<Runtime>>,
+    cache_dir: PathBuf,
+    corpus: Arc<dyn CorpusService>,
+    policies: Policies,
+    ledger: Arc<Ledger>,
     config: BTreeMap<String, serde_json::Value>,
     /// `None`: nothing needs a grant, and there is no network.
     grants: Option<Grants>,
@@ -104,8 +119,40 @@ impl PluginHost {
     }
 
     fn start(options: HostOptions, metered: bool) -> Result<Self> {
-        let runtime = Runtime::new(&options.cache_dir, options.corpus, metered)?;
-        Ok(PluginHost { runtime: Arc::new(runtime), config: options.config, grants: Some(Grants::new()), lookup: Arc::new(SystemLookup) })
+        let HostOptions { cache_dir, corpus, config } = options;
+        let runtime = Arc::new(Runtime::new(&cache_dir, corpus.clone(), metered)?);
+        let known = if metered { OnceLock::from(runtime.clone()) } else { OnceLock::new() };
+        let (grants, lookup) = (Some(Grants::new()), Arc::new(SystemLookup));
+        let (policies, ledger) = (Policies::new(), Arc::default());
+        Ok(PluginHost { runtime, metered: known, cache_dir, corpus, policies, ledger, config, grants, lookup })
+    }
+
+    /// Lays down what follows failures, and what the plugins may cost.
+    ///
+    /// # Errors
+    /// [`PluginError::Policy`] when the budget is no amount.
+    pub fn with_policies(mut self, policies: Policies, budget: RunBudget) -> Result<Self> {
+        budget.check()?;
+        self.policies = policies;
+        self.ledger = Arc::new(Ledger::new(budget));
+        Ok(self)
+    }
+
+    /// What the plugins that it loads have cost.
+    pub fn ledger(&self) -> Arc<Ledger> {
+        self.ledger.clone()
+    }
+
+    /// The runtime for a plugin with these limits.
+    fn runtime(&self, limits: &Limits) -> Result<Arc<Runtime>> {
+        if limits.fuel == 0 {
+            return Ok(self.runtime.clone());
+        }
+        if let Some(runtime) = self.metered.get() {
+            return Ok(runtime.clone());
+        }
+        let runtime = Arc::new(Runtime::new(&self.cache_dir, self.corpus.clone(), true)?);
+        Ok(self.metered.get_or_init(|| runtime).clone())
     }
 
     /// Grants the named plugins exactly this, instead of the corpora that they ask for.
@@ -174,7 +221,7 @@ impl PluginHost {
             Err(_) => folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
         let known: Vec<String> = folders.iter().map(name).collect();
-        let names = self.config.keys().chain(self.grants.iter().flat_map(Grants::keys)).filter(|name| !known.contains(name));
+        let names = self.config.keys().chain(self.grants.iter().flat_map(Grants::keys)).chain(self.policies.keys()).filter(|name| !known.contains(name));
         let stranger = |name: &String| PluginError::UnknownPlugin {
             name: name.clone(),
             dir: dir.into(),
@@ -197,6 +244,8 @@ impl PluginHost {
             grant::check(manifest, grant)?;
         }
         let config = manifest.configuration(self.config.get(&manifest.name))?;
+        let policy = self.policies.get(&manifest.name).cloned().unwrap_or_default();
+        let account = Arc::new(Account::new(self.ledger.clone(), &manifest.name, manifest.kind, policy.clone())?);
         let info = Arc::new(PluginInfo {
             name: manifest.name.clone(),
             version: manifest.version.clone(),
@@ -210,10 +259,13 @@ impl PluginHost {
             hosts: manifest.ask.hosts.clone(),
             secrets: manifest.ask.secrets.clone(),
             network: grant::network(&manifest.name, &manifest.ask, grant, self.lookup.clone())?,
+            policy,
+            account,
+            places: Arc::new(Semaphore::new(manifest.limits.concurrent_calls as usize)),
             limits: manifest.limits,
             config_json: serde_json::Value::Object(config).to_string(),
         });
-        let runtime = self.runtime.clone();
+        let runtime = self.runtime(&manifest.limits)?;
         let fail = |error: wasmtime::Error| PluginError::NotAComponent { file: checked.component.clone(), message: format!("{error:#}") };
         let component = runtime.cache.compile(&runtime.engine, &checked.digest, &checked.bytes).map_err(fail)?;
         let instance = runtime.linker.instantiate_pre(&component).map_err(fail)?;

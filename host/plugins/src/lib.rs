@@ -23,6 +23,7 @@ mod filter;
 mod grant;
 mod host;
 pub mod inspect;
+pub mod ledger;
 mod limits;
 pub mod lock;
 pub mod manifest;

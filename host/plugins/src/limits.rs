@@ -1,6 +1,7 @@
 //! What a call may use, and the bookkeeping that enforces it.
 
 use crate::PluginError;
+use crate::runtime::MAX_CONCURRENT_CALLS;
 use std::path::Path;
 use wasmtime::ResourceLimiter;
 
@@ -20,6 +21,11 @@ pub struct Limits {
     pub output_pixels: u64,
     /// Most log lines of a call; the rest is counted and dropped.
     pub log_lines: u64,
+    /// Most fuel of a call, about one for each instruction; 0 does not count it. Unlike the deadline it ends a call at the same place on every
+    /// machine. A plugin with counted fuel computes about 40 % slower.
+    pub fuel: u64,
+    /// Most calls at once; one beyond them waits.
+    pub concurrent_calls: u64,
     /// Most HTTP requests of a call; repeated and redirected ones count again.
     pub http_requests: u64,
     /// Most bytes of the bodies of a call's requests and answers together.
@@ -35,6 +41,8 @@ impl Default for Limits {
             output_images: 16,
             output_pixels: 16 << 20,
             log_lines: 32,
+            fuel: 0,
+            concurrent_calls: 64,
             http_requests: 16,
             http_bytes: 8 << 20,
         }
@@ -49,13 +57,15 @@ pub const CEILING: Limits = Limits {
     output_images: 64,
     output_pixels: 64 << 20,
     log_lines: 1000,
+    fuel: u64::MAX >> 1,
+    concurrent_calls: MAX_CONCURRENT_CALLS as u64,
     http_requests: 256,
     http_bytes: 64 << 20,
 };
 
 impl Limits {
     /// The fields by name.
-    pub fn fields(&self) -> [(&'static str, u64); 8] {
+    pub fn fields(&self) -> [(&'static str, u64); 10] {
         [
             ("deadline_ms", self.deadline_ms),
             ("memory_mib", self.memory_mib),
@@ -63,18 +73,20 @@ impl Limits {
             ("output_images", self.output_images),
             ("output_pixels", self.output_pixels),
             ("log_lines", self.log_lines),
+            ("fuel", self.fuel),
+            ("concurrent_calls", self.concurrent_calls),
             ("http_requests", self.http_requests),
             ("http_bytes", self.http_bytes),
         ]
     }
 
-    /// Compares each field with its ceiling; deadline and memory must be positive too.
+    /// Compares each field with its ceiling; deadline, memory and concurrent calls must be positive too.
     ///
     /// # Errors
     /// [`PluginError::Field`] for the first field out of range.
     pub fn check(&self, manifest: &Path) -> Result<(), PluginError> {
         for ((field, value), (_, most)) in self.fields().into_iter().zip(CEILING.fields()) {
-            let least = u64::from(matches!(field, "deadline_ms" | "memory_mib"));
+            let least = u64::from(matches!(field, "deadline_ms" | "memory_mib" | "concurrent_calls"));
             if !(least..=most).contains(&value) {
                 return Err(PluginError::Field {
                     file: manifest.into(),

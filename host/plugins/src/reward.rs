@@ -4,6 +4,7 @@ use crate::bindings::reward::RewardPre;
 use crate::bindings::reward::exports::mmhost::plugin::scoring as contract;
 use crate::bindings::tool::mmhost::plugin::types;
 use crate::doors::CallState;
+use crate::ledger::OnFailure;
 use crate::runtime::Runtime;
 use crate::types::{CallCost, RewardInput, RewardSpec, Verdict};
 use crate::{PluginInfo, Result};
@@ -75,11 +76,16 @@ impl RewardPlugin {
         let mut verdicts = Vec::with_capacity(episodes.len());
         let mut total = CallCost::default();
         for batch in episodes.chunks(MAX_BATCH) {
-            let (scored, cost) = self.score_batch(batch).await?;
+            let (scored, cost) = self.info.account.run(|| self.score_batch(batch)).await?;
             verdicts.extend(scored);
             total.add(cost);
         }
         Ok((verdicts, total))
+    }
+
+    /// What follows when it fails.
+    pub fn on_failure(&self) -> OnFailure {
+        self.info.account.on_failure()
     }
 
     /// The verdicts on several batches, one after the other in the same instance, as no run calls it.

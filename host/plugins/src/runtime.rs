@@ -9,7 +9,7 @@ use crate::{PluginError, PluginInfo, Result};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use wasmtime::component::{HasSelf, Linker, ResourceTableError};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
@@ -55,14 +55,14 @@ impl Runtime {
     /// Waits for a free place and opens a call that is given `handles` handles.
     pub async fn open(&self, info: &Arc<PluginInfo>, handles: usize) -> Result<Call<'_>> {
         let closed = |_| PluginError::Other("shut down".into());
+        let place = info.places.clone().acquire_owned().await.map_err(closed)?;
         let permit = self.slots.acquire().await.map_err(closed)?;
         let limits = info.limits;
         let mut store = Store::new(&self.engine, CallState::new(info.clone(), self.corpus.clone(), handles));
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(limits.output_bytes as usize + HOSTCALL_SLACK);
         if self.metered {
-            // Counted, not rationed: the deadline ends a call that takes too long.
-            store.set_fuel(u64::MAX).map_err(|error| PluginError::Other(format!("cannot count fuel: {error:#}")))?;
+            store.set_fuel(rationed(info)).map_err(|error| PluginError::Other(format!("cannot count fuel: {error:#}")))?;
         }
         let started = Instant::now();
         let allowed = Duration::from_millis(limits.deadline_ms);
@@ -75,7 +75,7 @@ impl Runtime {
             context.data_mut().limiter.fault = Some(Fault::Deadline);
             Ok(UpdateDeadline::Interrupt)
         });
-        Ok(Call { store, info: info.clone(), started, allowed, _permit: permit })
+        Ok(Call { store, info: info.clone(), started, allowed, _permit: permit, _place: place })
     }
 }
 
@@ -87,6 +87,12 @@ pub(crate) struct Call<'a> {
     started: Instant,
     allowed: Duration,
     _permit: SemaphorePermit<'a>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Fuel of a metered call. Where the plugin's limits leave it open it is counted, not rationed: the deadline ends a call that takes too long.
+fn rationed(info: &PluginInfo) -> u64 {
+    if info.limits.fuel == 0 { u64::MAX } else { info.limits.fuel }
 }
 
 impl Call<'_> {
@@ -111,7 +117,7 @@ impl Call<'_> {
             elapsed_ms: self.started.elapsed().as_secs_f64() * 1e3,
             memory_bytes: self.store.data().limiter.peak_bytes(),
             // An engine without metering has none to give.
-            fuel: self.store.get_fuel().ok().map(|left| u64::MAX - left),
+            fuel: self.store.get_fuel().ok().map(|left| rationed(&self.info) - left),
         }
     }
 
@@ -132,6 +138,9 @@ impl Call<'_> {
                 return PluginError::Resources { plugin, what: "table elements", limit: MAX_TABLE_ELEMENTS as u64 };
             }
             None => {}
+        }
+        if let Some(wasmtime::Trap::OutOfFuel) = error.downcast_ref::<wasmtime::Trap>() {
+            return PluginError::Fuel { plugin, limit: limits.fuel };
         }
         if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
             let limit = state.table.max_capacity() as u64;

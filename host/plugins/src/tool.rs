@@ -61,13 +61,16 @@ impl ToolPlugin {
         &self.info.digest
     }
 
-    /// One call in a fresh instance. Waits while [`MAX_CONCURRENT_CALLS`](crate::MAX_CONCURRENT_CALLS) others run.
+    /// One call in a fresh instance, under the plugin's [`Policy`](crate::ledger::Policy). Waits while [`MAX_CONCURRENT_CALLS`](crate::MAX_CONCURRENT_CALLS) others run.
     ///
     /// # Errors
     /// [`PluginError::Tool`] for what the tool reports; else the limit or the rule of the contract that it broke.
     pub async fn call(&self, input: &ToolInput) -> Result<(Vec<ResultPart>, CallCost)> {
-        let (answer, cost) = self.answer(input).await?;
-        answer.map(|parts| (parts, cost)).map_err(|error| PluginError::Tool { plugin: self.info.name.clone(), error })
+        let once = || async {
+            let (answer, cost) = self.answer(input).await?;
+            answer.map(|parts| (parts, cost)).map_err(|error| PluginError::Tool { plugin: self.info.name.clone(), error })
+        };
+        self.info.account.run(once).await
     }
 
     /// The same, where an error that the tool reports is an answer with a cost too.

@@ -146,6 +146,11 @@ pub struct TrainingView {
 }
 
 impl Episode {
+    /// Its group: the part of its id that all rollouts of one sample share.
+    pub fn group(&self) -> &str {
+        self.id.rsplit_once("/rollout=").map_or(&self.id, |(group, _)| group)
+    }
+
     /// What the reward is told: the turns as text, never tokens or control marks.
     pub fn reward_input(&self) -> RewardInput {
         RewardInput {

@@ -1,7 +1,9 @@
 //! Scoring: a reward's verdict on each episode, or its abstention. A failing reward is never a reward of 0.
 
 use crate::Episode;
+use mmhost_plugins::ledger::OnFailure;
 use mmhost_plugins::{PluginError, RewardInput, RewardPlugin, Verdict};
+use std::collections::BTreeMap;
 
 /// Episodes per call of the reward.
 pub const SCORE_CHUNK: usize = 64;
@@ -11,6 +13,10 @@ pub const SCORE_CHUNK: usize = 64;
 pub trait Reward: Send + Sync {
     /// One verdict per episode, in order.
     async fn verdicts(&self, episodes: &[RewardInput]) -> Result<Vec<Verdict>, PluginError>;
+    /// Whether a failure masks the whole groups of its episodes.
+    fn drops_groups(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait::async_trait]
@@ -19,28 +25,42 @@ impl Reward for RewardPlugin {
         let (verdicts, _cost) = self.score(episodes).await?;
         Ok(verdicts)
     }
+
+    fn drops_groups(&self) -> bool {
+        self.on_failure() == OnFailure::DropGroup
+    }
 }
 
-/// Scores episodes in batches of [`SCORE_CHUNK`], filling `reward`; a failed reward leaves `Verdict::Abstained` with the reason.
+/// Scores episodes in batches of [`SCORE_CHUNK`], filling `reward`; a failed reward leaves `Verdict::Abstained` with the reason, in
+/// the whole groups of the batch where its policy says so.
 /// Fresh and stored episodes are scored alike.
 pub async fn score<R: Reward + ?Sized>(reward: &R, episodes: &mut [&mut Episode]) {
     let inputs: Vec<RewardInput> = episodes.iter().map(|episode| episode.reward_input()).collect();
-    let batches = futures::future::join_all(inputs.chunks(SCORE_CHUNK).map(async |chunk| match reward.verdicts(chunk).await {
-        Ok(verdicts) if verdicts.len() == chunk.len() => verdicts.into_iter().map(checked).collect(),
-        Ok(verdicts) => {
-            let reason = format!("{} verdicts for {} episodes", verdicts.len(), chunk.len());
-            tracing::warn!(%reason, "the reward's answer cannot be used");
-            vec![Verdict::Abstained(reason); chunk.len()]
+    let answers = futures::future::join_all(inputs.chunks(SCORE_CHUNK).map(|chunk| reward.verdicts(chunk))).await;
+    let mut failed: BTreeMap<String, String> = BTreeMap::new();
+    for (chunk, answer) in episodes.chunks_mut(SCORE_CHUNK).zip(answers) {
+        let reason = match answer {
+            Ok(verdicts) if verdicts.len() == chunk.len() => {
+                for (episode, verdict) in chunk.iter_mut().zip(verdicts) {
+                    episode.reward = Some(checked(verdict));
+                }
+                continue;
+            }
+            Ok(verdicts) => format!("{} verdicts for {} episodes", verdicts.len(), chunk.len()),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(%reason, episodes = chunk.len(), "the reward failed; its episodes are masked");
+        for episode in chunk {
+            failed.entry(episode.group().to_owned()).or_insert_with(|| reason.clone());
+            episode.reward = Some(Verdict::Abstained(reason.clone()));
         }
-        Err(error) => {
-            tracing::warn!(%error, episodes = chunk.len(), "the reward failed; its episodes are masked");
-            vec![Verdict::Abstained(error.to_string()); chunk.len()]
+    }
+    if reward.drops_groups() {
+        for episode in episodes.iter_mut() {
+            if let Some(reason) = failed.get(episode.group()) {
+                episode.reward = Some(Verdict::Abstained(reason.clone()));
+            }
         }
-    }))
-    .await;
-    let verdicts: Vec<Verdict> = batches.into_iter().flatten().collect();
-    for (episode, verdict) in episodes.iter_mut().zip(verdicts) {
-        episode.reward = Some(verdict);
     }
 }
 

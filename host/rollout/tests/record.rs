@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use mmhost_plugins::{PluginError, RewardInput, Verdict};
-use mmhost_rollout::{Episode, EpisodeWriter, Error, Reward, Workflow, attach_images, read_dir, read_episodes, score};
+use mmhost_rollout::{Episode, EpisodeWriter, Error, Reward, SCORE_CHUNK, Workflow, attach_images, read_dir, read_episodes, score};
 use std::fs;
 use std::io::Write;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ enum Judge {
     Fails,
     Short,
     NotANumber,
+    /// Fails on the last, short batch, and masks whole groups or not.
+    FailsAtTheEnd(bool),
 }
 
 #[async_trait::async_trait]
@@ -40,10 +42,15 @@ impl Reward for Judge {
                 .iter()
                 .map(|episode| scored(f64::from(u8::from(episode.turns.last().unwrap().contains(&episode.ground_truth)))))
                 .collect()),
-            Judge::Fails => Err(plugin_error()),
+            Judge::FailsAtTheEnd(_) if episodes.len() == SCORE_CHUNK => Ok(vec![scored(0.5); episodes.len()]),
+            Judge::Fails | Judge::FailsAtTheEnd(_) => Err(plugin_error()),
             Judge::Short => Ok(vec![scored(1.0)]),
             Judge::NotANumber => Ok(vec![scored(f64::NAN); episodes.len()]),
         }
+    }
+
+    fn drops_groups(&self) -> bool {
+        matches!(self, Judge::FailsAtTheEnd(true))
     }
 }
 
@@ -147,6 +154,25 @@ async fn a_failed_reward_abstains_and_is_never_zero() {
     }
     judge(&Judge::Exact, &mut all).await;
     assert!(all.iter().all(|episode| episode.total_reward() == Some(1.0)));
+}
+
+#[tokio::test]
+async fn a_failed_reward_masks_its_episodes_or_their_whole_groups() {
+    let mut all = Vec::new();
+    for _ in 0..9 {
+        all.extend(episodes().await);
+    }
+    // Groups of five, one of which lies across two batches.
+    all.truncate(70);
+    for (i, episode) in all.iter_mut().enumerate() {
+        episode.id = format!("step=1/group={}/rollout={}", i / 5, i % 5);
+    }
+    for (whole, masked_from) in [(false, SCORE_CHUNK), (true, 60)] {
+        judge(&Judge::FailsAtTheEnd(whole), &mut all).await;
+        for (i, episode) in all.iter().enumerate() {
+            assert_eq!(episode.total_reward().is_none(), i >= masked_from, "{}", episode.id);
+        }
+    }
 }
 
 /// A line as version 0.1.0 writes it: whoever changes the record must go on reading it.

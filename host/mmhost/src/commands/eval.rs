@@ -1,11 +1,13 @@
 //! `mmhost eval`: ask a model the questions of a data set.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use mmhost_data::Sample;
 use mmhost_data::atlas::Split;
 use mmhost_model::ModelFolder;
+use mmhost_plugins::ledger::Entry;
 use mmhost_report::{SplitMetrics, metrics_table};
 use mmhost_rollout::Workflow;
 use serde::Serialize;
@@ -27,7 +29,9 @@ struct Report<'a> {
     temperature: f32,
     reward: &'a str,
     /// SHA-256 of every plugin in use, by name.
-    plugins: &'a std::collections::BTreeMap<String, String>,
+    plugins: &'a BTreeMap<String, String>,
+    /// What each plugin has cost, by name.
+    ledger: BTreeMap<String, Entry>,
     metrics: &'a SplitMetrics,
 }
 
@@ -59,7 +63,7 @@ pub async fn run(args: EvalArgs, ui: Ui) -> Outcome<()> {
     session.ui.say(format!("asking {} questions", tasks.len()));
     let label = format!("eval={}/{}", args.data, workflow.name());
     let evaluation = evaluate(&session, &policy, &tasks, workflow, args.temperature, &label).await?;
-    session.check_tape()?;
+    session.check()?;
     session.tell_tape();
     if let Some(path) = &args.episodes {
         store_episodes(path, &format!("eval-{}", workflow.name()), &evaluation.episodes)?;
@@ -72,6 +76,7 @@ pub async fn run(args: EvalArgs, ui: Ui) -> Outcome<()> {
             temperature: args.temperature,
             reward: session.reward.name(),
             plugins: &session.digests,
+            ledger: session.ledger.entries(),
             metrics: &evaluation.metrics,
         };
         write_atomically(path, &serde_json::to_vec_pretty(&report).internal("cannot write the metrics as JSON")?)?;

@@ -44,6 +44,7 @@ pub async fn run(args: ScoreArgs, ui: Ui) -> Outcome<()> {
     let session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache)?;
     let before: Vec<Option<Verdict>> = episodes.iter().map(|e| e.reward.clone()).collect();
     mmhost_rollout::score(&session.reward, &mut episodes.iter_mut().collect::<Vec<_>>()).await;
+    session.check()?;
     let comparison = compare(&session, &before, &episodes);
     if args.keep {
         keep(&args.episodes, &session, &before, &episodes)?;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use candle_core::Device;
 use mmhost_learner::{Group, Learner, Trajectory};
 use mmhost_model::{ModelFolder, Qwen2_5Vl};
+use mmhost_plugins::ledger::Entry;
 use mmhost_report::{Invariants, PolicyMetrics, ReportOptions, Summary, Timing, summary_table};
 use mmhost_rollout::{Episode, Task, Workflow};
 use mmhost_track::{Ended, Pace, RunInfo, Tracker};
@@ -40,6 +41,8 @@ struct Progress {
 
 const PROGRESS: &str = "progress.json";
 const BASE_METRICS: &str = "base.json";
+/// What the plugins have cost. Money is spent once, so a step that is done again counts again.
+const LEDGER: &str = "ledger.json";
 
 /// Runs the command.
 pub async fn run(args: TrainArgs, ui: Ui) -> Outcome<()> {
@@ -62,9 +65,14 @@ pub async fn run(args: TrainArgs, ui: Ui) -> Outcome<()> {
     if !args.resume {
         run.write_config(&session.config, &session.digests)?;
     }
+    if let Some(entries) = run.read_json(LEDGER)? {
+        session.ledger.resume(entries);
+    }
     let training = Training { run, session };
     let mut tracker = training.tracker()?;
     let result = training.run(&mut tracker).await;
+    // Also of a run that was stopped, the more so when its budget is spent.
+    let result = training.keep_ledger().and(result);
     tracker.finish(if result.is_ok() { Ended::Finished } else { Ended::Failed }).await;
     result
 }
@@ -184,7 +192,7 @@ impl Training {
             for (split, tasks) in tasks {
                 let label = format!("eval={who}-{split}/{name}");
                 let evaluation = evaluate(&self.session, policy, tasks, workflow, temperature, &label).await?;
-                self.session.check_tape()?;
+                self.session.check()?;
                 self.store(&format!("{who}-{split}-{name}"), &evaluation.episodes)?;
                 bar.step(|| format!("{name} {split} accuracy {:.3}", evaluation.metrics.all.accuracy.value));
                 all.entry(name.to_string()).or_default().insert(split.clone(), evaluation.metrics);
@@ -208,7 +216,6 @@ impl Training {
             tracker.replay(line["step"].as_u64().unwrap_or(0) as usize, values_of(&line));
             self.session.ui.figures(StepMetrics::figures_of(&line));
         }
-        let mut reward_health = Health::default();
         for step in progress.step + 1..=config.train.steps {
             // 1. Roll out a group for each prompt.
             let (clock, tools_before) = (Instant::now(), self.session.tool_clock.busy());
@@ -221,13 +228,14 @@ impl Training {
                 .await
                 .or_else(|error| self.keep_violation(error))
                 .internal(format!("the rollouts of step {step} failed"))?;
-            self.session.check_tape()?;
+            self.session.check()?;
             let tools = (self.session.tool_clock.busy() - tools_before).as_secs_f64();
             let rollout = (clock.elapsed().as_secs_f64() - tools).max(0.0);
             // 2. Score them.
             let clock = Instant::now();
             let mut episodes: Vec<&mut Episode> = groups.iter_mut().flatten().collect();
             mmhost_rollout::score(&self.session.reward, &mut episodes).await;
+            self.session.check()?;
             let mut seconds = Seconds { rollout, tools, reward: clock.elapsed().as_secs_f64(), learner: 0.0 };
             // 3. Learn from them. The episodes are stored first, so that a violated invariant leaves them behind.
             let flat: Vec<Episode> = groups.iter().flatten().cloned().collect();
@@ -250,8 +258,7 @@ impl Training {
             let value = serde_json::to_value(&line).internal("cannot write the metrics as JSON")?;
             tracker.add(step, values_of(&value));
             self.session.ui.figures(StepMetrics::figures_of(&value));
-            line.add_scoring(&mut reward_health);
-            self.show_health(reward_health);
+            self.keep_ledger()?;
             bar.step(|| line.summary());
             if step % config.train.checkpoint_every == 0 || step == config.train.steps {
                 self.checkpoint(policy, learner, progress)?;
@@ -268,10 +275,18 @@ impl Training {
         Qwen2_5Vl::frozen(&folder.config, &folder.weights).internal("cannot build the reference policy")
     }
 
-    fn show_health(&self, reward: Health) {
-        let mut plugins: Vec<(String, Health)> = self.session.tool_clock.health().into_iter().collect();
-        plugins.push((self.session.reward.name().to_string(), reward));
-        self.session.ui.health(plugins);
+    /// Writes down what the plugins have cost, and shows how they are.
+    fn keep_ledger(&self) -> Outcome<()> {
+        let entries = self.session.ledger.entries();
+        self.run.write_json(LEDGER, &entries)?;
+        let health = |entry: &Entry| Health {
+            calls: entry.calls,
+            failures: entry.failures.values().sum(),
+            median_ms: entry.latency_ms.p50,
+            p99_ms: entry.latency_ms.p99,
+        };
+        self.session.ui.health(entries.iter().map(|(name, entry)| (name.clone(), health(entry))).collect());
+        Ok(())
     }
 
     /// Stores the episode that broke an invariant beside the others before the run stops.

@@ -39,17 +39,17 @@ pub struct StepFigures {
     pub seconds: [f64; 4],
 }
 
-/// How a plugin is, since the process began.
+/// How a plugin is, since the run began.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Health {
-    /// Calls; of a reward: episodes.
+    /// Calls.
     pub calls: u64,
-    /// Calls that failed; of a reward: abstentions.
+    /// Calls that failed.
     pub failures: u64,
-    /// Milliseconds of all calls together.
-    pub total_ms: f64,
-    /// Milliseconds of the slowest call.
-    pub slowest_ms: f64,
+    /// Milliseconds of a call: the median.
+    pub median_ms: f64,
+    /// Milliseconds that all but one call in a hundred stay below.
+    pub p99_ms: f64,
 }
 
 /// The progress of a phase.
@@ -297,19 +297,18 @@ fn heights(values: &[f64], width: usize) -> Vec<u64> {
 fn plugins(plugins: &[(String, Health)], area: Rect, buffer: &mut Buffer) {
     let wide = area.width >= 66;
     let row = |name: &str, figures: [String; 4]| {
-        let [calls, failed, mean, slowest] = figures;
+        let [calls, failed, median, p99] = figures;
         let name: String = name.chars().take(20).collect();
         if wide {
-            format!("{name:<21}{calls:>10}{failed:>9}{mean:>12}{slowest:>13}")
+            format!("{name:<21}{calls:>10}{failed:>9}{median:>12}{p99:>13}")
         } else {
             format!("{name:<16.16}{calls:>7}{failed:>7}")
         }
     };
-    let heading = row("plugin", ["calls", "failed", "mean ms", "slowest ms"].map(String::from));
+    let heading = row("plugin", ["calls", "failed", "median ms", "p99 ms"].map(String::from));
     Line::styled(heading, FAINT).render(Rect { height: 1, ..area }, buffer);
     for (at, (name, health)) in plugins.iter().take(MOST_PLUGINS).enumerate() {
-        let mean = if health.calls == 0 { "–".to_owned() } else { figure(health.total_ms / health.calls as f64) };
-        let figures = [health.calls.to_string(), health.failures.to_string(), mean, figure(health.slowest_ms)];
+        let figures = [health.calls.to_string(), health.failures.to_string(), figure(health.median_ms), figure(health.p99_ms)];
         let style = if health.failures > 0 { Style::new().fg(Color::Yellow) } else { Style::new() };
         Line::styled(row(name, figures), style).render(Rect { y: area.y + 1 + at as u16, height: 1, ..area }, buffer);
     }
@@ -354,7 +353,7 @@ mod tests {
                 seconds: [0.25, 0.05, 0.1, 0.6],
             });
         }
-        let health = |calls, failures| Health { calls, failures, total_ms: 30.0, slowest_ms: 12.5 };
+        let health = |calls, failures| Health { calls, failures, median_ms: 3.0, p99_ms: 12.5 };
         view.plugins = vec![("image-search".into(), health(20, 0)), ("text-search".into(), health(10, 3))];
         let area = view.area(Size::new(columns, rows));
         assert!(area.width < columns && area.height + 2 <= rows, "{area} in {columns}x{rows}");

@@ -3,7 +3,7 @@
 
 use super::CallState;
 use super::log::{CallLog, Level};
-use crate::Limits;
+use crate::PluginInfo;
 use crate::net::{Budget, NetError, Network, Request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -24,8 +24,8 @@ struct Hooks {
 }
 
 impl HttpDoor {
-    pub fn new(network: Option<Arc<Network>>, limits: &Limits, log: &CallLog) -> Self {
-        let budget = Arc::new(Budget::new(limits.http_requests, limits.http_bytes));
+    pub fn new(network: Option<Arc<Network>>, info: &PluginInfo, log: &CallLog) -> Self {
+        let budget = Arc::new(Budget::new(info.limits.http_requests, info.limits.http_bytes, info.account.clone()));
         HttpDoor { context: WasiHttpCtx::new(), hooks: Hooks { network, budget, log: log.clone() } }
     }
 }

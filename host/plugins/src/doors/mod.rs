@@ -40,12 +40,12 @@ impl CallState {
         table.set_max_capacity(handles + crate::limits::SPARE_HANDLES);
         let log = CallLog::new(info.name.clone(), limits.log_lines);
         let wasi = wasi::context(&log);
-        let http = HttpDoor::new(info.network.clone(), &limits, &log);
+        let http = HttpDoor::new(info.network.clone(), &info, &log);
         CallState { info, corpus, table, limiter: Limiter::new(&limits), log, http, wasi }
     }
 
     /// Takes the network away.
     pub fn go_offline(&mut self) {
-        self.http = HttpDoor::new(None, &self.info.limits, &self.log);
+        self.http = HttpDoor::new(None, &self.info, &self.log);
     }
 }

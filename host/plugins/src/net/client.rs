@@ -4,6 +4,7 @@ use super::address::prohibited;
 use super::resolver::{Lookup, Prohibited, Resolver};
 use super::rule::HostRule;
 use super::secret::Secrets;
+use crate::ledger::Account;
 use crate::{Grant, PluginError, Result, manifest};
 use bytes::Bytes;
 use reqwest::header::{self, HeaderMap};
@@ -72,23 +73,25 @@ pub(crate) struct Budget {
     max_bytes: u64,
     requests: AtomicU64,
     bytes: AtomicU64,
+    account: Arc<Account>,
 }
 
 impl Budget {
-    pub fn new(max_requests: u64, max_bytes: u64) -> Self {
-        Budget { max_requests, max_bytes, requests: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+    pub fn new(max_requests: u64, max_bytes: u64, account: Arc<Account>) -> Self {
+        Budget { max_requests, max_bytes, requests: AtomicU64::new(0), bytes: AtomicU64::new(0), account }
     }
 
     /// Counts a request.
     fn request(&self) -> std::result::Result<(), NetError> {
-        match self.requests.fetch_add(1, Ordering::Relaxed) < self.max_requests {
-            true => Ok(()),
-            false => Err(NetError::TooMany { limit: self.max_requests }),
+        if self.requests.fetch_add(1, Ordering::Relaxed) >= self.max_requests {
+            return Err(NetError::TooMany { limit: self.max_requests });
         }
+        self.account.request().map_err(|error| NetError::Refused(error.to_string()))
     }
 
     /// Counts bytes, in either direction.
     pub fn bytes(&self, bytes: u64) -> std::result::Result<(), NetError> {
+        self.account.bytes(bytes);
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         match before.saturating_add(bytes) <= self.max_bytes {
             true => Ok(()),
