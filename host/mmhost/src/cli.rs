@@ -128,13 +128,13 @@ pub enum WorkflowArg {
     OnDemand,
 }
 
-/// Recording and replaying what tools answer.
+/// Recording and replaying what tools answer, and what plugins are answered at the host's doors.
 #[derive(Debug, Args)]
 pub struct TapeArgs {
-    /// Keep what every tool call answered, in replay/ of the run directory (for eval: of --episodes)
+    /// Keep what every tool, HTTP server and corpus answered, in replay/ of the run directory (for eval: of --episodes)
     #[arg(long)]
     pub record: bool,
-    /// Answer tool calls from the recording of --replay-from; unknown calls are made, or, with --replay=strict, end the run
+    /// Answer from the recording of --replay-from; what it does not know is asked, or, with --replay=strict, end the run
     #[arg(long, value_name = "MODE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "lenient")]
     #[arg(requires = "replay_from", conflicts_with = "record")]
     pub replay: Option<ReplayArg>,
@@ -143,10 +143,10 @@ pub struct TapeArgs {
     pub replay_from: Option<PathBuf>,
 }
 
-/// What becomes of a call that is not on record.
+/// What becomes of what is not on record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReplayArg {
-    /// It is made
+    /// It is asked
     Lenient,
     /// It ends the run
     Strict,

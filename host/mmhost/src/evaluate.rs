@@ -32,6 +32,7 @@ pub async fn evaluate(
     let groups = groups.internal(format!("the evaluation {label} failed"))?;
     let mut episodes: Vec<Episode> = groups.into_iter().flatten().collect();
     mmhost_rollout::score(&session.reward, &mut episodes.iter_mut().collect::<Vec<_>>()).await;
+    session.check()?;
     let metrics = metrics(&episodes, &session.roles, label)?;
     Ok(Evaluation { metrics, episodes })
 }

@@ -11,7 +11,8 @@ use mmhost_engine::{LocalEngine, LocalEngineOptions};
 use mmhost_model::{ModelFolder, Processor, Qwen2_5Vl};
 use mmhost_plugins::ledger::Ledger;
 use mmhost_plugins::{CallForm, FilterPlugin, HostOptions, PluginHost, RewardPlugin, ToolPlugin};
-use mmhost_rollout::{Protocol, Roller, Tape, TapeCounts, TapeMode, Task};
+use mmhost_plugins::tape::{Tape, TapeCounts, TapeMode};
+use mmhost_rollout::{Protocol, Roller, Task, taped};
 
 use crate::cli::{ReplayArg, TapeArgs};
 use crate::config::{Config, DataSource};
@@ -56,7 +57,7 @@ pub struct Session {
     tape: Option<Arc<Tape>>,
 }
 
-/// Folder of the recording of tool calls, in a run directory.
+/// Folder of the recording, in a run directory.
 const REPLAY: &str = "replay";
 
 /// Which tools the two search ratios count.
@@ -78,10 +79,11 @@ pub struct Policy {
 
 impl Session {
     /// Loads the plugins of `plugins_dir` and opens the corpora that they ask for.
-    pub fn open(ui: Ui, config: Config, plugins_dir: &Path, cache: Option<PathBuf>) -> Outcome<Self> {
+    /// `tape` records what happens at the plugins' doors, or replays it.
+    pub fn open(ui: Ui, config: Config, plugins_dir: &Path, cache: Option<PathBuf>, tape: Option<Arc<Tape>>) -> Outcome<Self> {
         let cache = cache_dir(cache)?;
         let (world, corpora) = world_and_corpora(&config)?;
-        let host = plugin_host(&config, &cache, corpora)?;
+        let host = plugin_host(&config, &cache, corpora, tape.clone())?;
         let ledger = host.ledger();
         let plugins = host.load_dir(plugins_dir).input(format!("cannot load the plugins of {}", plugins_dir.display()))?;
 
@@ -114,20 +116,7 @@ impl Session {
             text_search: specs.iter().find(|s| !s.needs_image && !matches!(s.call, CallForm::Literal(_))).map(|s| s.name.clone()),
         };
         let protocol = Protocol::new(config.protocol.clone(), specs).input("[protocol] and the tools do not fit together")?;
-        Ok(Self { ui, config, protocol, reward, roles, world, digests, cache, tool_clock: Arc::default(), ledger, tools, filters, tape: None })
-    }
-
-    /// Records tool calls under `dir`, or replays them, as the command line asks.
-    pub fn open_tape(&mut self, args: &TapeArgs, dir: Option<&Path>) -> Outcome<()> {
-        let (dir, mode) = match (&args.replay_from, args.replay, args.record) {
-            (Some(from), Some(ReplayArg::Strict), _) => (Some(from.as_path()), TapeMode::Strict),
-            (Some(from), Some(ReplayArg::Lenient), _) => (Some(from.as_path()), TapeMode::Replay),
-            (_, _, true) => (dir, TapeMode::Record),
-            _ => return Ok(()),
-        };
-        let dir = dir.ok_or_else(|| Failure::Usage("--record needs --episodes DIR, in which to keep the recording".into()))?;
-        self.tape = Some(Tape::open(&dir.join(REPLAY), mode).input("cannot open the recording of tool calls")?);
-        Ok(())
+        Ok(Self { ui, config, protocol, reward, roles, world, digests, cache, tool_clock: Arc::default(), ledger, tools, filters, tape })
     }
 
     /// Whether the plugins' budget and policies, and the recording if there is one, let the run go on.
@@ -138,9 +127,9 @@ impl Session {
 
     /// Says how tool calls were answered, where there is a recording.
     pub fn tell_tape(&self) {
-        if let Some(counts) = self.tape.as_ref().map(|tape| tape.counts()) {
+        for (door, counts) in self.tape.iter().flat_map(|tape| tape.counts()) {
             let TapeCounts { hits, misses, failures } = counts;
-            self.ui.say(format!("tool calls: {hits} answered from the recording, {misses} not on it; {failures} answers were failures"));
+            self.ui.say(format!("{door} calls: {hits} answered from the recording, {misses} not on it; {failures} answers were failures"));
         }
     }
 
@@ -151,7 +140,7 @@ impl Session {
         let engine = LocalEngine::start(model, folder.processor.clone(), options);
         let tools = self.tools.iter().map(|t| self.tool_clock.timed(Arc::new(t.clone())));
         // A call that is on record costs the tool nothing.
-        let tools = tools.map(|tool| self.tape.as_ref().map_or(tool.clone(), |tape| tape.before(tool))).collect();
+        let tools = tools.map(|tool| self.tape.as_ref().map_or(tool.clone(), |tape| taped(tape, tool))).collect();
         let roller = Roller::new(Arc::new(engine), folder.processor.clone(), tools, self.config.protocol.clone())
             .input("[protocol] and the tools do not fit together")?;
         Ok(Policy { folder, roller })
@@ -198,6 +187,18 @@ impl Session {
     }
 }
 
+/// The recording that the command line asks for; a new one goes under `dir`.
+pub fn open_tape(args: &TapeArgs, dir: Option<&Path>) -> Outcome<Option<Arc<Tape>>> {
+    let (dir, mode) = match (&args.replay_from, args.replay, args.record) {
+        (Some(from), Some(ReplayArg::Strict), _) => (Some(from.as_path()), TapeMode::Strict),
+        (Some(from), Some(ReplayArg::Lenient), _) => (Some(from.as_path()), TapeMode::Replay),
+        (_, _, true) => (dir, TapeMode::Record),
+        _ => return Ok(None),
+    };
+    let dir = dir.ok_or_else(|| Failure::Usage("--record needs --episodes DIR, in which to keep the recording".into()))?;
+    Tape::open(&dir.join(REPLAY), mode).map(Some).input("cannot open the recording")
+}
+
 /// The built-in world, where the configuration uses it, and the corpora that plugins may search.
 pub fn world_and_corpora(config: &Config) -> Outcome<(Option<Arc<World>>, Corpora)> {
     match config.data.source {
@@ -216,9 +217,9 @@ pub fn atlas_world(config: &Config) -> Outcome<World> {
 }
 
 /// The plugin runtime over some corpora.
-fn plugin_host(config: &Config, cache: &Path, corpora: Corpora) -> Outcome<PluginHost> {
+fn plugin_host(config: &Config, cache: &Path, corpora: Corpora, tape: Option<Arc<Tape>>) -> Outcome<PluginHost> {
     let host = PluginHost::new(host_options(config, cache, corpora)?).internal("cannot start the plugin runtime")?;
-    let host = host.with_grants(config.plugins.grants.clone());
+    let host = host.with_grants(config.plugins.grants.clone()).with_tape(tape);
     host.with_policies(config.plugins.policy.clone(), config.plugins.budget.clone()).input("[plugins.budget] cannot be used")
 }
 

@@ -317,6 +317,14 @@ pub enum PluginError {
         /// What would be right.
         expected: String,
     },
+    /// A recording cannot answer or cannot be written.
+    #[error("the recording {}: {fault}", dir.display())]
+    Recording {
+        /// Its folder.
+        dir: PathBuf,
+        /// What is wrong.
+        fault: String,
+    },
     /// A secret that the run grants cannot be had.
     #[error(
         "plugin {plugin}: the secret `{name}`: {why}; [plugins.grants.{plugin}.secrets.{name}] in the run's configuration says where it is"

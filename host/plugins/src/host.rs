@@ -8,6 +8,7 @@ use crate::lock::{LOCK, Lock, digest};
 use crate::manifest::{Kind, MANIFEST, Manifest, closest};
 use crate::net::{HostRule, Lookup, Network, SystemLookup};
 use crate::runtime::Runtime;
+use crate::tape::Tape;
 use crate::types::{CallForm, CorpusService};
 use crate::{FilterPlugin, Limits, PluginError, Result, RewardPlugin, ToolPlugin};
 use std::collections::BTreeMap;
@@ -56,6 +57,9 @@ pub struct PluginInfo {
     pub(crate) network: Option<Arc<Network>>,
     #[serde(skip)]
     pub(crate) account: Arc<Account>,
+    /// What is known of the world behind the doors, or is to be kept of it.
+    #[serde(skip)]
+    pub(crate) tape: Option<Arc<Tape>>,
     /// Places for its calls.
     #[serde(skip)]
     pub(crate) places: Arc<Semaphore>,
@@ -72,6 +76,7 @@ pub struct PluginHost {
     metered: OnceLock<Arc<Runtime>>,
     cache_dir: PathBuf,
     corpus: Arc<dyn CorpusService>,
+    tape: Option<Arc<Tape>>,
     policies: Policies,
     ledger: Arc<Ledger>,
     config: BTreeMap<String, serde_json::Value>,
@@ -124,7 +129,7 @@ impl PluginHost {
         let known = if metered { OnceLock::from(runtime.clone()) } else { OnceLock::new() };
         let (grants, lookup) = (Some(Grants::new()), Arc::new(SystemLookup));
         let (policies, ledger) = (Policies::new(), Arc::default());
-        Ok(PluginHost { runtime, metered: known, cache_dir, corpus, policies, ledger, config, grants, lookup })
+        Ok(PluginHost { runtime, metered: known, cache_dir, corpus, tape: None, policies, ledger, config, grants, lookup })
     }
 
     /// Lays down what follows failures, and what the plugins may cost.
@@ -164,6 +169,12 @@ impl PluginHost {
     /// Lets every plugin load, but gives none the network: to try one apart from any run.
     pub fn offline(mut self) -> Self {
         self.grants = None;
+        self
+    }
+
+    /// Records what the doors answer, or answers from a recording.
+    pub fn with_tape(mut self, tape: Option<Arc<Tape>>) -> Self {
+        self.tape = tape;
         self
     }
 
@@ -261,6 +272,7 @@ impl PluginHost {
             network: grant::network(&manifest.name, &manifest.ask, grant, self.lookup.clone())?,
             policy,
             account,
+            tape: self.tape.clone(),
             places: Arc::new(Semaphore::new(manifest.limits.concurrent_calls as usize)),
             limits: manifest.limits,
             config_json: serde_json::Value::Object(config).to_string(),

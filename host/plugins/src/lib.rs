@@ -31,6 +31,7 @@ mod net;
 pub mod new;
 mod reward;
 mod runtime;
+pub mod tape;
 mod tool;
 mod types;
 

@@ -3,16 +3,33 @@
 use std::sync::Arc;
 
 /// An image handed to plugins (they see a resource with size, media type, digest and ranged reads).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct ImageBytes {
     /// `image/png`, `image/jpeg`, …
     pub media_type: String,
-    /// The encoded file.
+    /// The encoded file; base64 in records.
+    #[serde(rename = "base64", with = "in_base64")]
     pub bytes: Arc<[u8]>,
 }
 
+/// Bytes as base64, which is refused where it is damaged.
+pub(crate) mod in_base64 {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD as BASE64;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::sync::Arc;
+
+    pub fn serialize<S: Serializer>(bytes: &Arc<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[u8]>, D::Error> {
+        BASE64.decode(String::deserialize(deserializer)?).map(Arc::from).map_err(D::Error::custom)
+    }
+}
+
 /// A document found in a corpus.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct CorpusHit {
     /// Document id.
     pub id: String,
@@ -74,7 +91,8 @@ pub struct ToolSpec {
 }
 
 /// A part of a tool's answer, in order.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ResultPart {
     /// Text.
     Text(String),

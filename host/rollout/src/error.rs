@@ -58,14 +58,6 @@ pub enum Error {
         /// The episode as it was recorded.
         episode: Box<Episode>,
     },
-    /// A recording of tool calls cannot answer or cannot be written.
-    #[error("the recording {}: {fault}", dir.display())]
-    Recording {
-        /// Its folder.
-        dir: PathBuf,
-        /// What is wrong.
-        fault: String,
-    },
     /// A task of the scheduler died.
     #[error("{episode}: the rollout stopped unexpectedly: {reason}")]
     Stopped {

@@ -6,7 +6,7 @@
 //! - [`Protocol`] composes every text that the policy reads from what the tools say of themselves, and reads a turn's ending.
 //! - [`Roller`] runs many groups at once; each episode is a state machine of its own, so none waits for another's tool.
 //! - [`EpisodeWriter`] and [`read_episodes`] store episodes and read them back.
-//! - [`Tape`] records tool calls and replays them.
+//! - [`taped`] puts a recording before a tool.
 //! - [`score`] asks a reward plugin for its verdicts, on fresh and on stored episodes alike.
 //!
 //! Tokens go in and come out as tokens: what the policy sampled is never decoded and encoded again.
@@ -21,7 +21,7 @@ mod roller;
 mod rollout;
 mod score;
 mod seed;
-mod tape;
+mod taped;
 mod tools;
 
 pub use episode::{CallRecord, Ending, Episode, Task, TrainingView, TurnRecord, Workflow};
@@ -33,5 +33,5 @@ pub use record::{EpisodeWriter, StoredEpisodes, TruncatedLine, attach_images, re
 pub use roller::Roller;
 pub use score::{Reward, SCORE_CHUNK, score};
 pub use seed::turn_seed;
-pub use tape::{Tape, TapeCounts, TapeMode};
+pub use taped::taped;
 pub use tools::{Failed, Played, Tool};

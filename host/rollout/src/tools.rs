@@ -40,7 +40,7 @@ pub trait Tool: Send + Sync {
 }
 
 /// What a call came to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Played {
     /// The tool's result.
     pub result: Result<Vec<ResultPart>, Failed>,

@@ -4,7 +4,8 @@ mod common;
 
 use common::{FakeTool, image_spec};
 use mmhost_plugins::{ImageBytes, PluginError, ResultPart, ToolError, ToolInput};
-use mmhost_rollout::{Played, Tape, TapeCounts, TapeMode, Tool};
+use mmhost_plugins::tape::{Door, Tape, TapeCounts, TapeMode};
+use mmhost_rollout::{Played, Tool, taped};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,10 +46,10 @@ const CALLS: [&str; 6] = ["a", "b", "busy", "busy", "busy", "b"];
 async fn record(dir: &Path) -> Vec<String> {
     let tape = Tape::open(dir, TapeMode::Record).unwrap();
     let fake = counting();
-    let played = play(&tape.before(fake.clone()), &CALLS).await;
+    let played = play(&taped(&tape, fake.clone()), &CALLS).await;
     // The second `b` was on record.
     assert_eq!(fake.calls.load(Ordering::SeqCst), 5);
-    assert_eq!(tape.counts(), TapeCounts { hits: 1, misses: 5, failures: 2 });
+    assert_eq!(tape.counts()[&Door::Tool], TapeCounts { hits: 1, misses: 5, failures: 2 });
     tape.check().unwrap();
     played
 }
@@ -61,9 +62,9 @@ async fn a_replay_gives_back_what_was_recorded_without_a_call() {
     for mode in [TapeMode::Replay, TapeMode::Strict] {
         let tape = Tape::open(dir.path(), mode).unwrap();
         let fake = counting();
-        assert_eq!(play(&tape.before(fake.clone()), &CALLS).await, recorded);
+        assert_eq!(play(&taped(&tape, fake.clone()), &CALLS).await, recorded);
         assert_eq!(fake.calls.load(Ordering::SeqCst), 0);
-        assert_eq!(tape.counts(), TapeCounts { hits: 6, misses: 0, failures: 2 });
+        assert_eq!(tape.counts()[&Door::Tool], TapeCounts { hits: 6, misses: 0, failures: 2 });
         tape.check().unwrap();
     }
 }
@@ -77,7 +78,7 @@ async fn a_recording_goes_on_where_it_was_broken_off() {
     fs::write(&calls, format!("{text}{{\"call\": \"ab")).unwrap();
     let tape = Tape::open(dir.path(), TapeMode::Record).unwrap();
     let fake = counting();
-    play(&tape.before(fake.clone()), &["a", "busy", "c"]).await;
+    play(&taped(&tape, fake.clone()), &["a", "busy", "c"]).await;
     assert_eq!(fake.calls.load(Ordering::SeqCst), 1);
     let lines = fs::read_to_string(&calls).unwrap();
     assert!(lines.starts_with(&text) && lines.lines().count() == 6, "{lines}");
@@ -88,11 +89,11 @@ async fn what_is_not_on_record_is_asked_or_ends_the_run() {
     let dir = tempfile::tempdir().unwrap();
     record(dir.path()).await;
     let tape = Tape::open(dir.path(), TapeMode::Replay).unwrap();
-    assert!(play(&tape.before(counting()), &["new"]).await[0].contains("new 0"));
+    assert!(play(&taped(&tape, counting()), &["new"]).await[0].contains("new 0"));
     tape.check().unwrap();
     let tape = Tape::open(dir.path(), TapeMode::Strict).unwrap();
     let fake = counting();
-    let played = play(&tape.before(fake.clone()), &["new"]).await;
+    let played = play(&taped(&tape, fake.clone()), &["new"]).await;
     assert!(played[0].contains("not on record") && fake.calls.load(Ordering::SeqCst) == 0);
     let error = tape.check().unwrap_err().to_string();
     for word in ["image-search", "\"new\"", "\"Where?\"", &dir.path().display().to_string()] {
@@ -123,7 +124,7 @@ async fn only_an_equal_call_is_answered() {
     let tape = Tape::open(dir.path(), TapeMode::Record).unwrap();
     let fake = counting();
     let calls = || fake.calls.load(Ordering::SeqCst);
-    let tool = |digest, config| tape.before(Arc::new(Other(fake.clone(), digest, config)));
+    let tool = |digest, config| taped(&tape, Arc::new(Other(fake.clone(), digest, config)));
     tool("d", "{}").play(&input("a")).await;
     tool("d", "{}").play(&input("a")).await;
     assert_eq!(calls(), 1);
@@ -147,11 +148,11 @@ async fn damaged_recordings_are_told_of() {
         }
     }
     let tape = Tape::open(dir.path(), TapeMode::Strict).unwrap();
-    play(&tape.before(counting()), &["a"]).await;
+    play(&taped(&tape, counting()), &["a"]).await;
     assert!(tape.check().is_err());
     let calls = dir.path().join("calls.jsonl");
     let text = fs::read_to_string(&calls).unwrap();
     fs::write(&calls, text.replacen("\"call\"", "\"cell\"", 1)).unwrap();
     let error = Tape::open(dir.path(), TapeMode::Replay).err().unwrap().to_string();
-    assert!(error.contains("calls.jsonl line 1"), "{error}");
+    assert!(error.contains("calls.jsonl: line 1"), "{error}");
 }

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::evaluate::{evaluate, store_episodes};
 use crate::failure::{Blame, Failure, Outcome, bad_input};
 use crate::run_dir::write_atomically;
-use crate::session::Session;
+use crate::session::{Session, open_tape};
 use crate::ui::Ui;
 
 /// What `--json` writes.
@@ -53,8 +53,8 @@ pub async fn run(args: EvalArgs, ui: Ui) -> Outcome<()> {
         WorkflowArg::OnDemand => Workflow::OnDemand,
     };
     let folder = ModelFolder::load(&args.model, &Device::Cpu).input(format!("cannot load the model {}", args.model.display()))?;
-    let mut session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache)?;
-    session.open_tape(&args.tape, args.episodes.as_deref())?;
+    let tape = open_tape(&args.tape, args.episodes.as_deref())?;
+    let session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache, tape)?;
     let mut samples = samples(&session, &args.data)?;
     samples.truncate(args.limit.unwrap_or(usize::MAX));
     let policy = session.policy(folder)?;
@@ -63,7 +63,6 @@ pub async fn run(args: EvalArgs, ui: Ui) -> Outcome<()> {
     session.ui.say(format!("asking {} questions", tasks.len()));
     let label = format!("eval={}/{}", args.data, workflow.name());
     let evaluation = evaluate(&session, &policy, &tasks, workflow, args.temperature, &label).await?;
-    session.check()?;
     session.tell_tape();
     if let Some(path) = &args.episodes {
         store_episodes(path, &format!("eval-{}", workflow.name()), &evaluation.episodes)?;

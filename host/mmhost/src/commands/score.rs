@@ -41,7 +41,7 @@ pub async fn run(args: ScoreArgs, ui: Ui) -> Outcome<()> {
     let mut config = Config::load(args.config.clone().or(run_config).as_deref())?;
     config.plugins.reward = args.reward.clone();
     let mut episodes = read(&args.episodes, &ui)?;
-    let session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache)?;
+    let session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache, None)?;
     let before: Vec<Option<Verdict>> = episodes.iter().map(|e| e.reward.clone()).collect();
     mmhost_rollout::score(&session.reward, &mut episodes.iter_mut().collect::<Vec<_>>()).await;
     session.check()?;

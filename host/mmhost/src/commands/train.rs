@@ -22,7 +22,7 @@ use crate::evaluate::{evaluate, metrics, store_episodes};
 use crate::failure::{Blame, Outcome, bad_input};
 use crate::run_dir::RunDir;
 use crate::sampler::{PromptSampler, Purpose, derive_seed};
-use crate::session::{Policy, Session};
+use crate::session::{Policy, Session, open_tape};
 use crate::step_metrics::{Seconds, StepMetrics, evaluation_values, values_of};
 use crate::ui::{Health, Ui};
 
@@ -60,8 +60,8 @@ pub async fn run(args: TrainArgs, ui: Ui) -> Outcome<()> {
         (run, config)
     };
     ui.say(format!("run directory {}", run.path().display()));
-    let mut session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache)?;
-    session.open_tape(&args.tape, Some(run.path()))?;
+    let tape = open_tape(&args.tape, Some(run.path()))?;
+    let session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache, tape)?;
     if !args.resume {
         run.write_config(&session.config, &session.digests)?;
     }
@@ -192,7 +192,6 @@ impl Training {
             for (split, tasks) in tasks {
                 let label = format!("eval={who}-{split}/{name}");
                 let evaluation = evaluate(&self.session, policy, tasks, workflow, temperature, &label).await?;
-                self.session.check()?;
                 self.store(&format!("{who}-{split}-{name}"), &evaluation.episodes)?;
                 bar.step(|| format!("{name} {split} accuracy {:.3}", evaluation.metrics.all.accuracy.value));
                 all.entry(name.to_string()).or_default().insert(split.clone(), evaluation.metrics);
@@ -228,7 +227,6 @@ impl Training {
                 .await
                 .or_else(|error| self.keep_violation(error))
                 .internal(format!("the rollouts of step {step} failed"))?;
-            self.session.check()?;
             let tools = (self.session.tool_clock.busy() - tools_before).as_secs_f64();
             let rollout = (clock.elapsed().as_secs_f64() - tools).max(0.0);
             // 2. Score them.

@@ -3,11 +3,15 @@
 use super::CallState;
 use super::images::ImageHandle;
 use crate::bindings::tool::mmhost::plugin::corpus::{self, CorpusError, Hit};
+use crate::tape::{Ask, Door, Tape};
 use crate::types::CorpusHit;
+use sha2::{Digest, Sha256};
 use wasmtime::component::Resource;
 
 /// Most hits that one search may ask for.
 const MAX_HITS: u32 = 64;
+/// Corpora answer every plugin alike, so that the recording need not tell them apart.
+const CORPORA: &str = "corpora";
 /// Most bytes of a query.
 const MAX_QUERY_BYTES: usize = 16 << 10;
 
@@ -37,12 +41,21 @@ impl CallState {
     }
 }
 
-/// Runs a search on a thread that may block, so that the call's timer can run out meanwhile.
-async fn search(job: impl FnOnce() -> Result<Vec<CorpusHit>, String> + Send + 'static) -> Result<Vec<CorpusHit>, CorpusError> {
-    match tokio::task::spawn_blocking(job).await {
-        Ok(found) => found.map_err(CorpusError::Failed),
-        Err(_) => Err(CorpusError::Failed("the corpus failed unexpectedly".into())),
+/// Runs a search on a thread that may block, so that the call's timer can run out meanwhile; or finds it on record.
+async fn search(
+    tape: Option<&Tape>,
+    ask: Option<Ask<'static>>,
+    job: impl FnOnce() -> Result<Vec<CorpusHit>, String> + Send + 'static,
+) -> Result<Vec<CorpusHit>, CorpusError> {
+    let live = async {
+        let found = tokio::task::spawn_blocking(job).await;
+        found.unwrap_or_else(|_| Err("the corpus failed unexpectedly".into()))
+    };
+    match tape.zip(ask) {
+        Some((tape, ask)) => tape.answer(ask, Result::is_err, live).await.and_then(|found| found),
+        None => live.await,
     }
+    .map_err(CorpusError::Failed)
 }
 
 impl corpus::Host for CallState {
@@ -54,8 +67,12 @@ impl corpus::Host for CallState {
             let message = format!("the query has {} bytes, at most {MAX_QUERY_BYTES} are allowed", query.len());
             return Ok(Err(CorpusError::Failed(message)));
         }
-        let corpus = self.corpus.clone();
-        match search(move || corpus.search_text(&name, &query, k as usize)).await {
+        let (corpus, tape) = (self.corpus.clone(), self.info.tape.clone());
+        let ask = tape.as_ref().map(|_| {
+            let asked = format!("{query:?} in {name}");
+            Ask::new(Door::Corpus, CORPORA, asked, &[b"text", name.as_bytes(), query.as_bytes(), &k.to_le_bytes()])
+        });
+        match search(tape.as_deref(), ask, move || corpus.search_text(&name, &query, k as usize)).await {
             Ok(found) => self.hits(found, k).map(Ok),
             Err(error) => Ok(Err(error)),
         }
@@ -71,8 +88,13 @@ impl corpus::Host for CallState {
             return Ok(Err(refusal));
         }
         let image = self.table.get(&query)?.0.clone();
-        let corpus = self.corpus.clone();
-        match search(move || corpus.search_image(&name, &image, k as usize)).await {
+        let (corpus, tape) = (self.corpus.clone(), self.info.tape.clone());
+        let ask = tape.as_ref().map(|_| {
+            let digest = Sha256::digest(&image.bytes);
+            let asked = format!("the image sha256:{} in {name}", hex::encode(digest));
+            Ask::new(Door::Corpus, CORPORA, asked, &[b"image", name.as_bytes(), &digest, &k.to_le_bytes()])
+        });
+        match search(tape.as_deref(), ask, move || corpus.search_image(&name, &image, k as usize)).await {
             Ok(found) => self.hits(found, k).map(Ok),
             Err(error) => Ok(Err(error)),
         }

@@ -4,9 +4,11 @@
 use super::CallState;
 use super::log::{CallLog, Level};
 use crate::PluginInfo;
-use crate::net::{Budget, NetError, Network, Request};
+use crate::net::{Budget, NetError, Network, Request, Response};
+use crate::tape::{Ask, Door, Tape};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
@@ -20,13 +22,15 @@ struct Hooks {
     /// `None` where the plugin has no network.
     network: Option<Arc<Network>>,
     budget: Arc<Budget>,
+    tape: Option<Arc<Tape>>,
+    plugin: String,
     log: CallLog,
 }
 
 impl HttpDoor {
     pub fn new(network: Option<Arc<Network>>, info: &PluginInfo, log: &CallLog) -> Self {
         let budget = Arc::new(Budget::new(info.limits.http_requests, info.limits.http_bytes, info.account.clone()));
-        HttpDoor { context: WasiHttpCtx::new(), hooks: Hooks { network, budget, log: log.clone() } }
+        HttpDoor { context: WasiHttpCtx::new(), hooks: Hooks { network, budget, tape: info.tape.clone(), plugin: info.name.clone(), log: log.clone() } }
     }
 }
 
@@ -52,9 +56,10 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Result<Sent>> + Send> {
         // The guest's timeouts are not needed: the call's deadline ends everything.
         let (network, budget, log) = (self.network.clone(), self.budget.clone(), self.log.clone());
+        let (tape, plugin) = (self.tape.clone(), self.plugin.clone());
         Box::new(async move {
             let outcome = match network {
-                Some(network) => exchange(&network, request, &budget).await,
+                Some(network) => exchange(&network, tape.as_deref(), &plugin, request, &budget).await,
                 None => Err(NetError::Refused(
                     "there is no network here: neither while a plugin describes itself, nor in `plugin check` and `plugin bench`, nor where its manifest asks for no hosts".into(),
                 )),
@@ -67,7 +72,13 @@ impl WasiHttpHooks for Hooks {
     }
 }
 
-async fn exchange(network: &Network, request: http::Request<WasiBody>, budget: &Budget) -> std::result::Result<Sent, NetError> {
+async fn exchange(
+    network: &Network,
+    tape: Option<&Tape>,
+    plugin: &str,
+    request: http::Request<WasiBody>,
+    budget: &Budget,
+) -> std::result::Result<Sent, NetError> {
     let (parts, mut body) = request.into_parts();
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -78,12 +89,59 @@ async fn exchange(network: &Network, request: http::Request<WasiBody>, budget: &
         }
     }
     let request = Request { method: parts.method, url: parts.uri.to_string(), headers: parts.headers, body: bytes.into() };
-    let answer = network.send(request, budget).await?;
+    let answer = match tape {
+        Some(tape) => recorded(tape, network, plugin, request, budget).await?,
+        None => network.send(request, budget).await?,
+    };
     let body = Full::<Bytes>::new(answer.body).map_err(|never| match never {}).boxed_unsync();
     let mut response = http::Response::new(body);
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     Ok((response, Box::new(async { Ok(()) })))
+}
+
+/// An exchange as it is recorded. What the policy refused is on record too: a replay refuses it again.
+#[derive(Serialize, Deserialize)]
+struct Exchange {
+    answer: std::result::Result<Answer, NetError>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    status: u16,
+    headers: Vec<(String, Vec<u8>)>,
+    #[serde(rename = "base64", with = "crate::types::in_base64")]
+    body: Arc<[u8]>,
+}
+
+/// The answer on record, or from the network. The request is known by what the guest wrote, so that no secret is on record.
+async fn recorded(tape: &Tape, network: &Network, plugin: &str, request: Request, budget: &Budget) -> std::result::Result<Response, NetError> {
+    let Request { method, url, headers, body } = &request;
+    let asked = format!("{method} {url}");
+    let mut parts: Vec<&[u8]> = vec![method.as_str().as_bytes(), url.as_bytes(), body];
+    for (name, value) in headers {
+        parts.extend([name.as_str().as_bytes(), value.as_bytes()]);
+    }
+    let ask = Ask::new(Door::Http, plugin, asked, &parts);
+    let live = async {
+        let answer = |response: Response| Answer {
+            status: response.status.as_u16(),
+            headers: response.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect(),
+            body: response.body.as_ref().into(),
+        };
+        Exchange { answer: network.send(request.clone(), budget).await.map(answer) }
+    };
+    let failed = |exchange: &Exchange| exchange.answer.as_ref().map_or(true, |answer| answer.status >= 400);
+    let Exchange { answer } = tape.answer(ask, failed, live).await.map_err(NetError::Transport)?;
+    let Answer { status, headers, body } = answer?;
+    let damaged = |what: &dyn std::fmt::Display| NetError::Transport(format!("the answer on record is damaged: {what}"));
+    let mut map = http::HeaderMap::new();
+    for (name, value) in headers {
+        let name = http::HeaderName::from_bytes(name.as_bytes()).map_err(|error| damaged(&error))?;
+        map.append(name, http::HeaderValue::from_bytes(&value).map_err(|error| damaged(&error))?);
+    }
+    let status = http::StatusCode::from_u16(status).map_err(|error| damaged(&error))?;
+    Ok(Response { status, headers: map, body: Bytes::from_owner(body) })
 }
 
 /// The code of the contract that the guest is told.

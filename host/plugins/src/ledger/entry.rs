@@ -45,8 +45,8 @@ pub struct Quantiles {
     pub p99: f64,
     /// Slowest.
     pub max: f64,
-    /// Calls by latency in microseconds, to two digits.
-    pub counts: Vec<(u64, u64)>,
+    /// Calls by latency, to two digits: `MICROSECONDS:CALLS`, with spaces between.
+    pub counts: String,
 }
 
 /// An entry that is still growing.
@@ -61,8 +61,11 @@ impl Open {
     pub(super) fn new(entry: Entry) -> Self {
         // Two digits from a microsecond to an hour: a few kilobytes a plugin.
         let mut latencies = Histogram::new_with_bounds(1, 3_600_000_000, 2).unwrap_or_else(|_| unreachable!("the bounds are in order"));
-        for (value, count) in &entry.latency_ms.counts {
-            latencies.saturating_record_n(*value, *count);
+        for step in entry.latency_ms.counts.split_whitespace() {
+            let numbers = step.split_once(':').and_then(|(value, count)| Some((value.parse().ok()?, count.parse().ok()?)));
+            if let Some((value, count)) = numbers {
+                latencies.saturating_record_n(value, count);
+            }
         }
         Self { entry, latencies }
     }
@@ -82,7 +85,8 @@ impl Open {
     pub(super) fn snapshot(&self) -> Entry {
         let ms = |micros: u64| micros as f64 / 1e3;
         let at = |q: f64| ms(self.latencies.value_at_quantile(q));
-        let counts = self.latencies.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect();
+        let steps = self.latencies.iter_recorded().map(|step| format!("{}:{}", step.value_iterated_to(), step.count_at_value()));
+        let counts = steps.collect::<Vec<_>>().join(" ");
         let latency_ms = Quantiles { p50: at(0.5), p95: at(0.95), p99: at(0.99), max: ms(self.latencies.max()), counts };
         Entry { latency_ms, ..self.entry.clone() }
     }

@@ -29,6 +29,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A request as the guest made it, placeholders and all.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub method: Method,
     pub url: String,
@@ -44,7 +45,7 @@ pub(crate) struct Response {
 }
 
 /// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub(crate) enum NetError {
     /// The policy forbids it; says what to change.
     #[error("{0}")]

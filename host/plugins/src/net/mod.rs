@@ -13,5 +13,5 @@ pub use resolver::{Lookup, SystemLookup};
 pub use rule::HostRule;
 pub use secret::SecretSource;
 
-pub(crate) use client::{Budget, NetError, Network, Request};
+pub(crate) use client::{Budget, NetError, Network, Request, Response};
 pub(crate) use secret::is_secret_name;
