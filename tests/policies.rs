@@ -37,6 +37,9 @@ fn a_run_stops_before_it_overspends_and_goes_on_with_more() {
     }
     assert!(ledger["image-search"]["peak_memory_bytes"].as_u64().unwrap() >= 65536, "{}", ledger["image-search"]);
 
+    let shown = mmhost.ok(&["run", "show", "free"]);
+    assert!(shown.lines().any(|line| line.starts_with("mmsearch-reward ")) && shown.contains("p99 ms"), "{shown}");
+
     let budget = needed - 3;
     let limited = config(&mmhost, "limited.toml", &format!("[plugins.budget]\ncalls = {budget}"));
     let message = mmhost.fails(3, &strs(&train(&limited, "limited")));

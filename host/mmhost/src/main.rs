@@ -9,6 +9,7 @@ mod config;
 mod corpora;
 mod evaluate;
 mod failure;
+mod ledger_table;
 mod run_dir;
 mod sampler;
 mod session;

@@ -62,6 +62,10 @@ impl Tool for Timed {
     fn configuration(&self) -> &str {
         self.tool.configuration()
     }
+
+    fn max_tokens(&self) -> usize {
+        self.tool.max_tokens()
+    }
 }
 
 /// A call under way; dropping it, also when the call is given up, ends it.

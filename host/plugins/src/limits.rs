@@ -19,6 +19,8 @@ pub struct Limits {
     pub output_images: u64,
     /// Most pixels of one image of an answer.
     pub output_pixels: u64,
+    /// Most tokens that an answer, its images included, may add to the model's context.
+    pub output_tokens: u64,
     /// Most log lines of a call; the rest is counted and dropped.
     pub log_lines: u64,
     /// Most fuel of a call, about one for each instruction; 0 does not count it. Unlike the deadline it ends a call at the same place on every
@@ -40,6 +42,7 @@ impl Default for Limits {
             output_bytes: 4 << 20,
             output_images: 16,
             output_pixels: 16 << 20,
+            output_tokens: 8192,
             log_lines: 32,
             fuel: 0,
             concurrent_calls: 64,
@@ -56,6 +59,7 @@ pub const CEILING: Limits = Limits {
     output_bytes: 64 << 20,
     output_images: 64,
     output_pixels: 64 << 20,
+    output_tokens: 1 << 20,
     log_lines: 1000,
     fuel: u64::MAX >> 1,
     concurrent_calls: MAX_CONCURRENT_CALLS as u64,
@@ -65,13 +69,14 @@ pub const CEILING: Limits = Limits {
 
 impl Limits {
     /// The fields by name.
-    pub fn fields(&self) -> [(&'static str, u64); 10] {
+    pub fn fields(&self) -> [(&'static str, u64); 11] {
         [
             ("deadline_ms", self.deadline_ms),
             ("memory_mib", self.memory_mib),
             ("output_bytes", self.output_bytes),
             ("output_images", self.output_images),
             ("output_pixels", self.output_pixels),
+            ("output_tokens", self.output_tokens),
             ("log_lines", self.log_lines),
             ("fuel", self.fuel),
             ("concurrent_calls", self.concurrent_calls),

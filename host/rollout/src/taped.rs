@@ -30,6 +30,10 @@ impl Tool for Taped {
         self.tool.configuration()
     }
 
+    fn max_tokens(&self) -> usize {
+        self.tool.max_tokens()
+    }
+
     async fn call(&self, input: &ToolInput) -> Result<(Vec<ResultPart>, CallCost), PluginError> {
         self.tool.call(input).await
     }

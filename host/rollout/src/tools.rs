@@ -29,6 +29,10 @@ pub trait Tool: Send + Sync {
     fn configuration(&self) -> &str {
         ""
     }
+    /// Most tokens that an answer may add to the context.
+    fn max_tokens(&self) -> usize {
+        usize::MAX
+    }
     /// One call, timed, with a failure in the words of the episode.
     async fn play(&self, input: &ToolInput) -> Played {
         let started = Instant::now();
@@ -73,6 +77,10 @@ impl Tool for ToolPlugin {
 
     fn configuration(&self) -> &str {
         &self.info().config_json
+    }
+
+    fn max_tokens(&self) -> usize {
+        self.info().limits.output_tokens as usize
     }
 }
 
@@ -185,7 +193,14 @@ async fn perform(tool: Arc<dyn Tool>, input: ToolInput, processor: Processor, li
             return Outcome { fault: Some(fault), ..failure(&format!("{name} failed: {told}"), elapsed_ms) };
         }
     };
-    match contents(parts, &processor, &limits) {
+    let body = contents(parts, &processor, &limits).and_then(|body| match tokens(&body, &processor)? {
+        found if found > tool.max_tokens() => {
+            let most = tool.max_tokens();
+            Err(format!("the result has {found} tokens, at most {most} are allowed; `[limits] output_tokens` in the tool's plugin.toml sets it"))
+        }
+        _ => Ok(body),
+    });
+    match body {
         Ok(body) => Outcome { body, fault: None, elapsed_ms },
         Err(reason) => {
             tracing::warn!(tool = %name, %reason, "the result of a tool cannot be used");
@@ -241,6 +256,16 @@ fn contents(parts: Vec<ResultPart>, processor: &Processor, limits: &ProtocolOpti
         *last = last.trim_end().to_owned();
     }
     Ok(body)
+}
+
+/// Tokens that a result adds to the context, the protocol's own beside.
+fn tokens(body: &[Content], processor: &Processor) -> Result<usize, String> {
+    let merge_size = processor.image_processor().merge_size as u32;
+    let tokens = |content: &Content| match content {
+        Content::Text(text) => processor.tokenizer.encode_plain(text).map(|ids| ids.len()).map_err(|error| format!("its text cannot be read: {error}")),
+        Content::Image { input, .. } => Ok(input.num_tokens(merge_size)),
+    };
+    body.iter().map(tokens).sum()
 }
 
 fn decode(file: ImageBytes, processor: &Processor, limits: &ProtocolOptions) -> Result<Content, String> {

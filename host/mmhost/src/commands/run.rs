@@ -1,14 +1,17 @@
 //! `mmhost run`: list, show, compare and remove runs.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use mmhost_plugins::ledger::Entry;
 use mmhost_report::{Run, State, bytes_on_disk, run_description, runs_difference, runs_table, size};
 
 use super::report::blame;
 use crate::cli::RunCommand;
 use crate::failure::{Blame, Failure, Outcome, bad_input};
+use crate::ledger_table::{LEDGER, ledger_table};
 
 /// Runs the command.
 pub fn run(command: RunCommand) -> Outcome<()> {
@@ -24,6 +27,12 @@ pub fn run(command: RunCommand) -> Outcome<()> {
         }
         RunCommand::Show { run } => {
             println!("{}", run_description(&Run::open(&run).map_err(blame)?));
+            let ledger = run.join(LEDGER);
+            if ledger.is_file() {
+                let doing = || format!("cannot read {}", ledger.display());
+                let entries: BTreeMap<String, Entry> = serde_json::from_slice(&fs::read(&ledger).input(doing())?).input(doing())?;
+                println!("\n{}", ledger_table(&entries));
+            }
             Ok(())
         }
         RunCommand::Diff { runs } => {

@@ -20,6 +20,7 @@ use crate::commands::report;
 use crate::config::Config;
 use crate::evaluate::{evaluate, metrics, store_episodes};
 use crate::failure::{Blame, Outcome, bad_input};
+use crate::ledger_table::LEDGER;
 use crate::run_dir::RunDir;
 use crate::sampler::{PromptSampler, Purpose, derive_seed};
 use crate::session::{Policy, Session, open_tape};
@@ -41,8 +42,6 @@ struct Progress {
 
 const PROGRESS: &str = "progress.json";
 const BASE_METRICS: &str = "base.json";
-/// What the plugins have cost. Money is spent once, so a step that is done again counts again.
-const LEDGER: &str = "ledger.json";
 
 /// Runs the command.
 pub async fn run(args: TrainArgs, ui: Ui) -> Outcome<()> {

@@ -184,6 +184,10 @@ impl Tool for FakeTool {
     fn digest(&self) -> &str {
         "d1ge57"
     }
+
+    fn max_tokens(&self) -> usize {
+        900
+    }
 }
 
 pub const IMAGE_CALL: &str = "<search><img></search>";
