@@ -2,13 +2,15 @@
 //! that nothing is compiled that is not what it claims to be.
 
 use crate::contract::Surface;
+use crate::demands::Demands;
 use crate::grant::{self, Grants};
-use crate::lock::{LOCK, Lock, digest};
-use crate::manifest::{Kind, MANIFEST, Manifest, closest};
+use crate::lock::{LOCK, Lock, Pin, digest};
+use crate::manifest::{Kind, MANIFEST, Manifest, Method, closest};
 use crate::net::{HostRule, Lookup, Network, SystemLookup};
 use crate::runtime::Runtime;
 use crate::types::{CallForm, CorpusService};
 use crate::{FilterPlugin, Limits, PluginError, Result, RewardPlugin, ToolPlugin};
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,8 +25,8 @@ pub struct HostOptions {
     pub config: BTreeMap<String, serde_json::Value>,
 }
 
-/// What the host knows of a loaded plugin; it belongs into the record of every run.
-#[derive(Debug, Clone, serde::Serialize)]
+/// What the host knows of a loaded plugin; [`PluginInfo::record`] belongs into the record of every run.
+#[derive(Debug, Clone)]
 pub struct PluginInfo {
     /// Name.
     pub name: String,
@@ -46,9 +48,14 @@ pub struct PluginInfo {
     pub corpora: Vec<String>,
     /// Hosts that it may send requests to.
     pub hosts: Vec<HostRule>,
+    /// Methods of those requests.
+    pub methods: Vec<Method>,
+    /// Networks that are not of the public internet and that it may dial.
+    pub networks: Vec<IpNet>,
     /// Names of the secrets that its requests may carry.
     pub secrets: Vec<String>,
-    #[serde(skip)]
+    /// What the lock file says of it.
+    pub pin: Pin,
     pub(crate) network: Option<Arc<Network>>,
     /// What a call may use.
     pub limits: Limits,
@@ -63,6 +70,7 @@ pub struct PluginHost {
     /// `None`: nothing needs a grant, and there is no network.
     grants: Option<Grants>,
     lookup: Arc<dyn Lookup>,
+    demands: Demands,
 }
 
 /// The plugins of a folder.
@@ -105,7 +113,13 @@ impl PluginHost {
 
     fn start(options: HostOptions, metered: bool) -> Result<Self> {
         let runtime = Runtime::new(&options.cache_dir, options.corpus, metered)?;
-        Ok(PluginHost { runtime: Arc::new(runtime), config: options.config, grants: Some(Grants::new()), lookup: Arc::new(SystemLookup) })
+        Ok(PluginHost {
+            runtime: Arc::new(runtime),
+            config: options.config,
+            grants: Some(Grants::new()),
+            lookup: Arc::new(SystemLookup),
+            demands: Demands::default(),
+        })
     }
 
     /// Grants the named plugins exactly this, instead of the corpora that they ask for.
@@ -117,6 +131,12 @@ impl PluginHost {
     /// Lets every plugin load, but gives none the network: to try one apart from any run.
     pub fn offline(mut self) -> Self {
         self.grants = None;
+        self
+    }
+
+    /// Loads plugins only if they meet these demands, which are looked at before anything of them is compiled.
+    pub fn demanding(mut self, demands: Demands) -> Self {
+        self.demands = demands;
         self
     }
 
@@ -191,6 +211,7 @@ impl PluginHost {
 
     async fn load(&self, folder: &Path) -> Result<Loaded> {
         let checked = CheckedPlugin::read(folder)?;
+        self.demands.check(&checked, folder)?;
         let manifest = &checked.manifest;
         let grant = self.grants.as_ref().and_then(|grants| grants.get(&manifest.name));
         if self.grants.is_some() {
@@ -208,7 +229,10 @@ impl PluginHost {
             num_bytes: checked.bytes.len() as u64,
             corpora: manifest.ask.corpora.clone(),
             hosts: manifest.ask.hosts.clone(),
+            methods: manifest.ask.methods.clone(),
+            networks: grant.map(|grant| grant.networks.clone()).unwrap_or_default(),
             secrets: manifest.ask.secrets.clone(),
+            pin: checked.pin.clone(),
             network: grant::network(&manifest.name, &manifest.ask, grant, self.lookup.clone())?,
             limits: manifest.limits,
             config_json: serde_json::Value::Object(config).to_string(),
@@ -229,16 +253,19 @@ impl PluginHost {
 /// A plugin's folder whose manifest, digest and contract are in order. Nothing is compiled yet.
 pub(crate) struct CheckedPlugin {
     pub manifest: Manifest,
+    pub manifest_text: String,
     pub component: PathBuf,
     pub bytes: Vec<u8>,
     pub digest: String,
+    pub pin: Pin,
     pub surface: Surface,
 }
 
 impl CheckedPlugin {
     /// Reads and checks a folder.
     pub fn read(folder: &Path) -> Result<Self> {
-        let manifest = Manifest::read(folder)?;
+        let manifest_text = Manifest::text(folder)?;
+        let manifest = Manifest::parse(&manifest_text, &folder.join(MANIFEST))?;
         let component = manifest.component_path(folder);
         let bytes = std::fs::read(&component).map_err(|error| PluginError::File {
             file: component.clone(),
@@ -246,8 +273,7 @@ impl CheckedPlugin {
         })?;
         let digest = digest(&bytes);
         let dir = lock_dir(folder);
-        let lock = Lock::read(&dir)?;
-        let pin = lock.plugins.get(&manifest.name).ok_or_else(|| PluginError::NotPinned {
+        let pin = Lock::read(&dir)?.plugins.remove(&manifest.name).ok_or_else(|| PluginError::NotPinned {
             plugin: manifest.name.clone(),
             folder: folder.into(),
             lock: dir.join(LOCK),
@@ -262,7 +288,7 @@ impl CheckedPlugin {
         }
         let surface = Surface::read(&component, &bytes)?;
         surface.check(&manifest, &folder.join(MANIFEST), &component)?;
-        Ok(CheckedPlugin { manifest, component, bytes, digest, surface })
+        Ok(CheckedPlugin { manifest, manifest_text, component, bytes, digest, pin, surface })
     }
 }
 
