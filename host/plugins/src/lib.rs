@@ -7,7 +7,7 @@
 //! [`PluginHost::load_dir`] loads a folder of plugins; the way through the code follows a plugin's: [`manifest`] says what it is,
 //! [`lock`] pins its bytes, [`contract`] reads what it was built against, `cache` compiles it, `runtime` runs it, `doors` serves
 //! what it imports, and `tool`, `reward` and `filter` check what comes out. For authors, [`new`] makes a folder, [`build`] a component;
-//! [`check`], [`call`] and [`bench`] try it, [`inspect`] describes it, and [`signature`] signs it.
+//! [`check`], [`call`] and [`bench`] try it, [`inspect`] describes it, [`signature`] signs it and [`distribution`] publishes it.
 
 mod answer;
 pub mod bench;
@@ -18,6 +18,7 @@ pub mod call;
 pub mod check;
 pub mod contract;
 mod demands;
+pub mod distribution;
 mod doors;
 mod error;
 mod filter;
