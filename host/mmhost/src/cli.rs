@@ -82,6 +82,9 @@ pub struct PluginsArg {
     /// Folder of plugins, pinned by its plugins.lock
     #[arg(long, value_name = "DIR", default_value = "plugins")]
     pub plugins: PathBuf,
+    /// Refuse plugins of which anything that plugins.lock pins has changed: sources, manifest and signature, besides the component
+    #[arg(long)]
+    pub locked: bool,
 }
 
 /// Where caches are.

@@ -9,10 +9,10 @@ use mmhost_data::atlas::{Split, World};
 use mmhost_data::{Sample, SampleFilter, apply_filters};
 use mmhost_engine::{LocalEngine, LocalEngineOptions};
 use mmhost_model::{ModelFolder, Processor, Qwen2_5Vl};
-use mmhost_plugins::{CallForm, FilterPlugin, HostOptions, PluginHost, RewardPlugin, ToolPlugin};
+use mmhost_plugins::{CallForm, Demands, FilterPlugin, HostOptions, PluginHost, PluginRecord, RewardPlugin, ToolPlugin};
 use mmhost_rollout::{Protocol, Roller, Tape, TapeCounts, TapeMode, Task};
 
-use crate::cli::{ReplayArg, TapeArgs};
+use crate::cli::{PluginsArg, ReplayArg, TapeArgs};
 use crate::config::{Config, DataSource};
 use crate::corpora::Corpora;
 use crate::failure::{Blame, Failure, Outcome, bad_input};
@@ -42,8 +42,8 @@ pub struct Session {
     pub roles: ToolRoles,
     /// The built-in world, where the configuration uses it.
     pub world: Option<Arc<World>>,
-    /// Digest of every plugin in use, by name.
-    pub digests: BTreeMap<String, String>,
+    /// Every plugin in use, by name.
+    pub plugins: BTreeMap<String, PluginRecord>,
     /// Where base models are cached.
     pub cache: PathBuf,
     /// What the tools cost, of every policy of the session.
@@ -74,11 +74,18 @@ pub struct Policy {
 }
 
 impl Session {
-    /// Loads the plugins of `plugins_dir` and opens the corpora that they ask for.
-    pub fn open(ui: Ui, config: Config, plugins_dir: &Path, cache: Option<PathBuf>) -> Outcome<Self> {
+    /// Loads the plugins of a folder and opens the corpora that they ask for.
+    pub fn open(ui: Ui, config: Config, from: &PluginsArg, cache: Option<PathBuf>) -> Outcome<Self> {
+        let plugins_dir = from.plugins.as_path();
         let cache = cache_dir(cache)?;
         let (world, corpora) = world_and_corpora(&config)?;
-        let host = plugin_host(&config, &cache, corpora)?;
+        let chosen = &config.plugins;
+        let demands = Demands {
+            used: chosen.tools.iter().chain(&chosen.filters).chain([&chosen.reward]).cloned().collect(),
+            locked: from.locked,
+            trusted_keys: chosen.trusted_keys.clone(),
+        };
+        let host = plugin_host(&config, &cache, corpora)?.demanding(demands);
         let plugins = host.load_dir(plugins_dir).input(format!("cannot load the plugins of {}", plugins_dir.display()))?;
 
         let missing = |kind: &str, name: &str, has: Vec<&str>| match plugins.ungranted.get(name) {
@@ -100,9 +107,8 @@ impl Session {
         let reward = plugins.rewards.iter().find(|r| r.name() == name).cloned();
         let reward = reward.ok_or_else(|| missing("reward", name, plugins.rewards.iter().map(|r| r.name()).collect()))?;
 
-        let mut digests: BTreeMap<String, String> = tools.iter().map(|t| (t.info().name.clone(), t.digest().to_string())).collect();
-        digests.extend(filters.iter().map(|f| (f.name().to_string(), f.digest().to_string())));
-        digests.insert(reward.name().to_string(), reward.digest().to_string());
+        let infos = tools.iter().map(ToolPlugin::info).chain(filters.iter().map(FilterPlugin::info)).chain([reward.info()]);
+        let plugins = infos.map(|info| (info.name.clone(), info.record())).collect();
 
         let specs: Vec<_> = tools.iter().map(|t| t.spec().clone()).collect();
         let roles = ToolRoles {
@@ -110,7 +116,12 @@ impl Session {
             text_search: specs.iter().find(|s| !s.needs_image && !matches!(s.call, CallForm::Literal(_))).map(|s| s.name.clone()),
         };
         let protocol = Protocol::new(config.protocol.clone(), specs).input("[protocol] and the tools do not fit together")?;
-        Ok(Self { ui, config, protocol, reward, roles, world, digests, cache, tool_clock: Arc::default(), tools, filters, tape: None })
+        Ok(Self { ui, config, protocol, reward, roles, world, plugins, cache, tool_clock: Arc::default(), tools, filters, tape: None })
+    }
+
+    /// Digest of every plugin in use, by name.
+    pub fn digests(&self) -> BTreeMap<String, String> {
+        self.plugins.iter().map(|(name, record)| (name.clone(), record.digest.clone())).collect()
     }
 
     /// Records tool calls under `dir`, or replays them, as the command line asks.

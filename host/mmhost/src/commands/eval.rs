@@ -1,11 +1,13 @@
 //! `mmhost eval`: ask a model the questions of a data set.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use mmhost_data::Sample;
 use mmhost_data::atlas::Split;
 use mmhost_model::ModelFolder;
+use mmhost_plugins::PluginRecord;
 use mmhost_report::{SplitMetrics, metrics_table};
 use mmhost_rollout::Workflow;
 use serde::Serialize;
@@ -26,8 +28,8 @@ struct Report<'a> {
     workflow: &'static str,
     temperature: f32,
     reward: &'a str,
-    /// SHA-256 of every plugin in use, by name.
-    plugins: &'a std::collections::BTreeMap<String, String>,
+    /// Every plugin in use, by name.
+    plugins: &'a BTreeMap<String, PluginRecord>,
     metrics: &'a SplitMetrics,
 }
 
@@ -49,7 +51,7 @@ pub async fn run(args: EvalArgs, ui: Ui) -> Outcome<()> {
         WorkflowArg::OnDemand => Workflow::OnDemand,
     };
     let folder = ModelFolder::load(&args.model, &Device::Cpu).input(format!("cannot load the model {}", args.model.display()))?;
-    let mut session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache)?;
+    let mut session = Session::open(ui, config, &args.plugins, args.cache.cache)?;
     session.open_tape(&args.tape, args.episodes.as_deref())?;
     let mut samples = samples(&session, &args.data)?;
     samples.truncate(args.limit.unwrap_or(usize::MAX));
@@ -71,7 +73,7 @@ pub async fn run(args: EvalArgs, ui: Ui) -> Outcome<()> {
             workflow: workflow.name(),
             temperature: args.temperature,
             reward: session.reward.name(),
-            plugins: &session.digests,
+            plugins: &session.plugins,
             metrics: &evaluation.metrics,
         };
         write_atomically(path, &serde_json::to_vec_pretty(&report).internal("cannot write the metrics as JSON")?)?;

@@ -19,7 +19,7 @@ use crate::commands::report;
 use crate::config::Config;
 use crate::evaluate::{evaluate, metrics, store_episodes};
 use crate::failure::{Blame, Outcome, bad_input};
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, write_atomically};
 use crate::sampler::{PromptSampler, Purpose, derive_seed};
 use crate::session::{Policy, Session};
 use crate::step_metrics::{Seconds, StepMetrics, evaluation_values, values_of};
@@ -39,6 +39,8 @@ struct Progress {
 }
 
 const PROGRESS: &str = "progress.json";
+/// The plugins in use: in the run directory those that it began with, in a checkpoint those that it was trained with.
+const PLUGINS: &str = "plugins.json";
 const BASE_METRICS: &str = "base.json";
 
 /// Runs the command.
@@ -57,10 +59,11 @@ pub async fn run(args: TrainArgs, ui: Ui) -> Outcome<()> {
         (run, config)
     };
     ui.say(format!("run directory {}", run.path().display()));
-    let mut session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache)?;
+    let mut session = Session::open(ui, config, &args.plugins, args.cache.cache)?;
     session.open_tape(&args.tape, Some(run.path()))?;
     if !args.resume {
-        run.write_config(&session.config, &session.digests)?;
+        run.write_config(&session.config, &session.digests())?;
+        run.write_json(PLUGINS, &session.plugins)?;
     }
     let training = Training { run, session };
     let mut tracker = training.tracker()?;
@@ -99,7 +102,7 @@ impl Training {
             }
             None => {
                 let folder = base::load_or_build(&self.session)?;
-                let mut progress = Progress { plugins: self.session.digests.clone(), ..Progress::default() };
+                let mut progress = Progress { plugins: self.session.digests(), ..Progress::default() };
                 progress.timing.insert("base_model".into(), started.elapsed().as_secs_f64());
                 (folder, progress)
             }
@@ -296,7 +299,9 @@ impl Training {
             policy.folder.save(partial).input(format!("cannot write the checkpoint {}", path.display()))?;
             learner.save(partial).input(format!("cannot write the checkpoint {}", path.display()))?;
             let json = serde_json::to_vec_pretty(progress).internal("cannot write the progress as JSON")?;
-            crate::run_dir::write_atomically(&partial.join(PROGRESS), &json)
+            write_atomically(&partial.join(PROGRESS), &json)?;
+            let json = serde_json::to_vec_pretty(&self.session.plugins).internal("cannot write the plugins as JSON")?;
+            write_atomically(&partial.join(PLUGINS), &json)
         })
     }
 }
