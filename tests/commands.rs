@@ -66,6 +66,9 @@ fn every_command_explains_itself() {
         &["plugin", "bench"],
         &["plugin", "list"],
         &["plugin", "inspect"],
+        &["plugin", "add"],
+        &["plugin", "sign"],
+        &["plugin", "publish"],
         &["data", "atlas"],
         &["data", "inspect"],
         &["schema"],
@@ -138,7 +141,7 @@ fn the_real_sample_of_fvqa_reads() {
 
 #[test]
 fn the_readme_links_to_files_that_exist() {
-    for file in ["README.md", "docs/plugins.md", "docs/reproduction.md", "docs/report.md"] {
+    for file in ["README.md", "docs/plugins.md", "docs/operating.md", "docs/reproduction.md", "docs/report.md"] {
         let path = common::root().join(file);
         let text = fs::read_to_string(&path).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.starts_with("http")) {

@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod distribution;
+
+pub use distribution::{AddArgs, PublishArgs, RegistryArgs, SignArgs};
+
 /// Trains vision-language models that decide for themselves when to search.
 ///
 /// mmhost teaches a multimodal model, by reinforcement learning on outcomes (GRPO), when to search, what to search for and how to
@@ -62,7 +66,7 @@ pub enum Command {
     /// Make, look into and run models.
     #[command(subcommand)]
     Model(ModelCommand),
-    /// Make, build, check, try, measure, list and inspect plugins.
+    /// Make, build, check, try, measure, list and inspect plugins; sign, publish and add them.
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Write and inspect data sets.
@@ -82,6 +86,9 @@ pub struct PluginsArg {
     /// Folder of plugins, pinned by its plugins.lock
     #[arg(long, value_name = "DIR", default_value = "plugins")]
     pub plugins: PathBuf,
+    /// Refuse plugins of which anything that plugins.lock pins has changed: sources, manifest and signature, besides the component
+    #[arg(long)]
+    pub locked: bool,
 }
 
 /// Where caches are.
@@ -105,6 +112,9 @@ pub struct TrainArgs {
     /// Go on with the run in --run, or with runs/latest, from its last complete checkpoint
     #[arg(long, conflicts_with_all = ["config", "seed", "steps"])]
     pub resume: bool,
+    /// Take up plugins that change meanwhile: each is checked, and put to use between two steps; a bad one is refused, and the old one stays
+    #[arg(long)]
+    pub dev: bool,
     /// Seed, instead of the configuration's
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -402,7 +412,37 @@ pub enum PluginCommand {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// Describe one plugin: kind, version, digest, size, imports, what it asks for, its configuration.
+    /// Add a plugin from elsewhere: a folder, an archive, a web server or an OCI registry.
+    ///
+    /// SOURCE is a plugin's folder, a .tar.gz archive of one, https://HOST/FILE.tar.gz, or oci://REGISTRY/REPOSITORY:TAG (or
+    /// @sha256:HEX). http:// leads to this machine only, and so does a registry without encryption.
+    ///
+    /// The plugin is checked before anything is written: its manifest, the component and the contract that it was built against, its
+    /// digest and signature where asked for. An archive holds one plugin, and no links, special files or paths that lead out of it.
+    /// What a run needs is taken: manifest, component and signature; sources stay where they are. The folder gets its name in one
+    /// step, and plugins.lock pins component and manifest, where they came from, and whose signature was found. When anything fails,
+    /// everything is as before.
+    ///
+    /// Prints what the plugin asks for and the lines that grant it; nothing is granted by adding.
+    Add(AddArgs),
+    /// Sign a plugin with a minisign key.
+    ///
+    /// Writes NAME.wasm.minisig beside the component. It signs the component, and in its trusted comment, which is signed too, the word
+    /// plugin.toml:sha256:HEX the manifest. `minisign -Vm NAME.wasm -p KEY.pub` checks it as well, and `minisign -Sm NAME.wasm -t
+    /// "plugin.toml:sha256:HEX"` makes such a file.
+    ///
+    /// The password of the key, where it has one, is taken from the environment variable MMHOST_KEY_PASSWORD.
+    Sign(SignArgs),
+    /// Send a plugin to an OCI registry.
+    ///
+    /// The artifact is laid out as those of Wasm are: the component is a layer application/wasm under a configuration
+    /// application/vnd.wasm.config.v0+json; manifest and signature, where there is one, are layers of their own. The same plugin always
+    /// gives the same artifact. Prints it by its digest, for `mmhost plugin add`.
+    ///
+    /// The registry is asked as --username, or as `docker login` left it: under `auths` in $DOCKER_CONFIG/config.json or
+    /// ~/.docker/config.json (credential helpers are not asked), or else as nobody.
+    Publish(PublishArgs),
+    /// Describe one plugin: kind, version, digest, where it came from, imports, what it asks for, its configuration.
     Inspect {
         /// The plugin's folder, e.g. plugins/text-search
         #[arg(value_name = "DIR")]

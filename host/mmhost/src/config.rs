@@ -9,6 +9,7 @@ use mmhost_learner::{GrpoOptions, OptimiserOptions, Schedule};
 use mmhost_model::ModelShape;
 use mmhost_plugins::Grants;
 use mmhost_plugins::ledger::{Policies, RunBudget};
+use mmhost_plugins::signature::PublicKey;
 use mmhost_rollout::ProtocolOptions;
 use mmhost_track::TrackOptions;
 use serde::{Deserialize, Serialize};
@@ -128,6 +129,10 @@ pub struct PluginsSection {
     pub reward: String,
     /// Filters that every data set passes, in order.
     pub filters: Vec<String>,
+    /// Minisign public keys, one of which must have signed every plugin that the run uses. Without any, signatures are not looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub trusted_keys: Vec<PublicKey>,
     /// Values for the keys of a plugin's own `[config]`, by plugin name.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, BTreeMap<String, serde_json::Value>>")]

@@ -1,6 +1,7 @@
 //! `mmhost train --dev`: plugins that change while the run goes on are checked beside it, and swapped in between two steps. A bad one is refused,
 //! and the old one stays.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,7 +9,7 @@ use std::time::SystemTime;
 use mmhost_plugins::check::{Level, check};
 use mmhost_plugins::lock::Lock;
 use mmhost_plugins::manifest::{MANIFEST, Manifest};
-use mmhost_plugins::{HostOptions, PluginHost, PluginInfo, Plugins};
+use mmhost_plugins::{PluginHost, PluginInfo, Plugins};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -41,15 +42,21 @@ struct Stamp {
 }
 
 impl Workbench {
-    /// Watches these plugins from now on. `host` loaded them; `options` is what it was started with.
-    pub fn new<'a>(ui: Ui, host: Arc<PluginHost>, options: &HostOptions, plugins: impl Iterator<Item = &'a PluginInfo>) -> Self {
+    /// Watches these plugins from now on. `host` loaded them, `cache` keeps compiled components, `config` is what the run sets of their
+    /// configuration.
+    pub fn new<'a>(
+        ui: Ui,
+        host: Arc<PluginHost>,
+        cache: PathBuf,
+        config: &BTreeMap<String, serde_json::Value>,
+        plugins: impl Iterator<Item = &'a PluginInfo>,
+    ) -> Self {
         let watch = |info: &PluginInfo| Watched {
             name: info.name.clone(),
             stamp: stamp(&info.name, &info.folder),
             folder: info.folder.clone(),
-            config: options.config.get(&info.name).cloned(),
+            config: config.get(&info.name).cloned(),
         };
-        let cache = options.cache_dir.clone();
         Self { ui, host, cache, watched: plugins.map(watch).collect(), checking: None }
     }
 

@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod config;
 mod corpora;
+mod dev;
 mod evaluate;
 mod failure;
 mod ledger_table;

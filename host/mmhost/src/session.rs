@@ -10,13 +10,14 @@ use mmhost_data::{Sample, SampleFilter, apply_filters};
 use mmhost_engine::{LocalEngine, LocalEngineOptions};
 use mmhost_model::{ModelFolder, Processor, Qwen2_5Vl};
 use mmhost_plugins::ledger::Ledger;
-use mmhost_plugins::{CallForm, FilterPlugin, HostOptions, PluginHost, RewardPlugin, ToolPlugin};
 use mmhost_plugins::tape::{Tape, TapeCounts, TapeMode};
+use mmhost_plugins::{CallForm, Demands, FilterPlugin, HostOptions, PluginHost, PluginInfo, PluginRecord, Plugins, RewardPlugin, ToolPlugin, ToolSpec};
 use mmhost_rollout::{Protocol, Roller, Task, taped};
 
-use crate::cli::{ReplayArg, TapeArgs};
+use crate::cli::{PluginsArg, ReplayArg, TapeArgs};
 use crate::config::{Config, DataSource};
 use crate::corpora::Corpora;
+use crate::dev::Workbench;
 use crate::failure::{Blame, Failure, Outcome, bad_input};
 use crate::tool_clock::ToolClock;
 use crate::ui::Ui;
@@ -44,14 +45,13 @@ pub struct Session {
     pub roles: ToolRoles,
     /// The built-in world, where the configuration uses it.
     pub world: Option<Arc<World>>,
-    /// Digest of every plugin in use, by name.
-    pub digests: BTreeMap<String, String>,
     /// Where base models are cached.
     pub cache: PathBuf,
     /// What the tools cost, of every policy of the session.
     pub tool_clock: Arc<ToolClock>,
     /// What the plugins have cost.
     pub ledger: Arc<Ledger>,
+    host: Arc<PluginHost>,
     tools: Vec<ToolPlugin>,
     filters: Vec<FilterPlugin>,
     tape: Option<Arc<Tape>>,
@@ -69,21 +69,38 @@ pub struct ToolRoles {
     pub text_search: Option<String>,
 }
 
+impl ToolRoles {
+    fn of(tools: &[ToolPlugin]) -> Self {
+        let name = |serves: fn(&ToolSpec) -> bool| tools.iter().map(ToolPlugin::spec).find(|spec| serves(spec)).map(|spec| spec.name.clone());
+        Self {
+            image_search: name(|spec| spec.needs_image),
+            text_search: name(|spec| !spec.needs_image && !matches!(spec.call, CallForm::Literal(_))),
+        }
+    }
+}
+
 /// A model ready to answer.
 pub struct Policy {
     /// Weights, shape and text side.
     pub folder: ModelFolder,
     /// Plays episodes.
     pub roller: Roller,
+    engine: Arc<LocalEngine>,
 }
 
 impl Session {
-    /// Loads the plugins of `plugins_dir` and opens the corpora that they ask for.
-    /// `tape` records what happens at the plugins' doors, or replays it.
-    pub fn open(ui: Ui, config: Config, plugins_dir: &Path, cache: Option<PathBuf>, tape: Option<Arc<Tape>>) -> Outcome<Self> {
+    /// Loads the plugins of a folder and opens the corpora that they ask for. `tape` records what happens at the plugins' doors, or replays it.
+    pub fn open(ui: Ui, config: Config, from: &PluginsArg, cache: Option<PathBuf>, tape: Option<Arc<Tape>>) -> Outcome<Self> {
+        let plugins_dir = from.plugins.as_path();
         let cache = cache_dir(cache)?;
         let (world, corpora) = world_and_corpora(&config)?;
-        let host = plugin_host(&config, &cache, corpora, tape.clone())?;
+        let chosen = &config.plugins;
+        let demands = Demands {
+            used: chosen.tools.iter().chain(&chosen.filters).chain([&chosen.reward]).cloned().collect(),
+            locked: from.locked,
+            trusted_keys: chosen.trusted_keys.clone(),
+        };
+        let host = Arc::new(plugin_host(&config, &cache, corpora, tape.clone())?.demanding(demands));
         let ledger = host.ledger();
         let plugins = host.load_dir(plugins_dir).input(format!("cannot load the plugins of {}", plugins_dir.display()))?;
 
@@ -106,17 +123,45 @@ impl Session {
         let reward = plugins.rewards.iter().find(|r| r.name() == name).cloned();
         let reward = reward.ok_or_else(|| missing("reward", name, plugins.rewards.iter().map(|r| r.name()).collect()))?;
 
-        let mut digests: BTreeMap<String, String> = tools.iter().map(|t| (t.info().name.clone(), t.digest().to_string())).collect();
-        digests.extend(filters.iter().map(|f| (f.name().to_string(), f.digest().to_string())));
-        digests.insert(reward.name().to_string(), reward.digest().to_string());
+        let protocol = protocol(&config, &tools)?;
+        let (roles, tool_clock) = (ToolRoles::of(&tools), Arc::default());
+        Ok(Self { ui, config, protocol, reward, roles, world, cache, tool_clock, ledger, host, tools, filters, tape })
+    }
 
-        let specs: Vec<_> = tools.iter().map(|t| t.spec().clone()).collect();
-        let roles = ToolRoles {
-            image_search: specs.iter().find(|s| s.needs_image).map(|s| s.name.clone()),
-            text_search: specs.iter().find(|s| !s.needs_image && !matches!(s.call, CallForm::Literal(_))).map(|s| s.name.clone()),
-        };
-        let protocol = Protocol::new(config.protocol.clone(), specs).input("[protocol] and the tools do not fit together")?;
-        Ok(Self { ui, config, protocol, reward, roles, world, digests, cache, tool_clock: Arc::default(), ledger, tools, filters, tape })
+    /// Every plugin in use.
+    pub fn infos(&self) -> impl Iterator<Item = &PluginInfo> {
+        self.tools.iter().map(ToolPlugin::info).chain(self.filters.iter().map(FilterPlugin::info)).chain([self.reward.info()])
+    }
+
+    /// What to keep of every plugin in use, by name.
+    pub fn plugins(&self) -> BTreeMap<String, PluginRecord> {
+        self.infos().map(|info| (info.name.clone(), info.record())).collect()
+    }
+
+    /// A watch over the plugins in use.
+    pub fn workbench(&self) -> Outcome<Workbench> {
+        let overrides = overrides(&self.config)?;
+        Ok(Workbench::new(self.ui.clone(), self.host.clone(), compiled(&self.cache), &overrides, self.infos()))
+    }
+
+    /// Puts changed plugins into the places of those of their names; nothing is changed if the whole would not fit together. A policy has the
+    /// new tools once it is [refreshed](Session::refresh).
+    pub fn swap(&mut self, changed: &Plugins) -> Outcome<()> {
+        fn replaced<P: Clone>(old: &[P], new: &[P], name: impl Fn(&P) -> &str) -> Vec<P> {
+            old.iter().map(|old| new.iter().find(|new| name(new) == name(old)).unwrap_or(old).clone()).collect()
+        }
+        let tools = replaced(&self.tools, &changed.tools, |tool| &tool.info().name);
+        self.protocol = protocol(&self.config, &tools)?;
+        self.roles = ToolRoles::of(&tools);
+        self.tools = tools;
+        self.filters = replaced(&self.filters, &changed.filters, FilterPlugin::name);
+        self.reward = replaced(std::slice::from_ref(&self.reward), &changed.rewards, RewardPlugin::name).remove(0);
+        Ok(())
+    }
+
+    /// Digest of every plugin in use, by name.
+    pub fn digests(&self) -> BTreeMap<String, String> {
+        self.infos().map(|info| (info.name.clone(), info.digest.clone())).collect()
     }
 
     /// Whether the plugins' budget and policies, and the recording if there is one, let the run go on.
@@ -138,12 +183,22 @@ impl Session {
         let model = Qwen2_5Vl::frozen(&folder.config, &folder.weights).internal("cannot build the network")?;
         let options = LocalEngineOptions { workers: self.config.worker_threads(), max_batch: MAX_BATCH, prefill_tokens: PREFILL_TOKENS };
         let engine = LocalEngine::start(model, folder.processor.clone(), options);
+        let engine = Arc::new(engine);
+        let roller = self.roller(engine.clone(), folder.processor.clone())?;
+        Ok(Policy { folder, roller, engine })
+    }
+
+    /// Gives a policy the tools as they are now.
+    pub fn refresh(&self, policy: &mut Policy) -> Outcome<()> {
+        policy.roller = self.roller(policy.engine.clone(), policy.folder.processor.clone())?;
+        Ok(())
+    }
+
+    fn roller(&self, engine: Arc<LocalEngine>, processor: Processor) -> Outcome<Roller> {
         let tools = self.tools.iter().map(|t| self.tool_clock.timed(Arc::new(t.clone())));
         // A call that is on record costs the tool nothing.
         let tools = tools.map(|tool| self.tape.as_ref().map_or(tool.clone(), |tape| taped(tape, tool))).collect();
-        let roller = Roller::new(Arc::new(engine), folder.processor.clone(), tools, self.config.protocol.clone())
-            .input("[protocol] and the tools do not fit together")?;
-        Ok(Policy { folder, roller })
+        Roller::new(engine, processor, tools, self.config.protocol.clone()).input("[protocol] and the tools do not fit together")
     }
 
     /// The questions to train on.
@@ -187,6 +242,11 @@ impl Session {
     }
 }
 
+fn protocol(config: &Config, tools: &[ToolPlugin]) -> Outcome<Protocol> {
+    let specs = tools.iter().map(|tool| tool.spec().clone()).collect();
+    Protocol::new(config.protocol.clone(), specs).input("[protocol] and the tools do not fit together")
+}
+
 /// The recording that the command line asks for; a new one goes under `dir`.
 pub fn open_tape(args: &TapeArgs, dir: Option<&Path>) -> Outcome<Option<Arc<Tape>>> {
     let (dir, mode) = match (&args.replay_from, args.replay, args.record) {
@@ -225,12 +285,21 @@ fn plugin_host(config: &Config, cache: &Path, corpora: Corpora, tape: Option<Arc
 
 /// What the runtime needs to know: caches, corpora, the plugins' configuration.
 pub fn host_options(config: &Config, cache: &Path, corpora: Corpora) -> Outcome<HostOptions> {
+    Ok(HostOptions { cache_dir: compiled(cache), corpus: Arc::new(corpora), config: overrides(config)? })
+}
+
+/// Where compiled components are cached.
+fn compiled(cache: &Path) -> PathBuf {
+    cache.join("plugins")
+}
+
+/// What the run sets of each plugin's configuration.
+fn overrides(config: &Config) -> Outcome<BTreeMap<String, serde_json::Value>> {
     let json = |(name, table): (&String, &toml::Table)| {
         let value = serde_json::to_value(table).internal(format!("plugins.config.{name}"))?;
         Ok((name.clone(), value))
     };
-    let config = config.plugins.config.iter().map(json).collect::<Outcome<_>>()?;
-    Ok(HostOptions { cache_dir: cache.join("plugins"), corpus: Arc::new(corpora), config })
+    config.plugins.config.iter().map(json).collect()
 }
 
 /// The folder for what can be made again.

@@ -2,7 +2,7 @@
 
 use crate::call::Subject;
 use crate::check::{battery, corpus, tool};
-use crate::lock::{Lock, Pin, digest};
+use crate::lock::{Lock, Pin, pinned};
 use crate::manifest::Kind;
 use crate::types::{FilterInput, RewardInput, ToolInput};
 use crate::{FilterPlugin, HostOptions, PluginError, PluginHost, Result, RewardPlugin, ToolPlugin};
@@ -107,7 +107,7 @@ fn unpack(dir: &Path, name: &str, manifest: &str, component: &[u8]) -> std::io::
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("plugin.toml"), manifest)?;
     std::fs::write(folder.join(format!("{name}.wasm")), component)?;
-    let pin = Pin { component: format!("sha256:{}", digest(component)), sources: None, compiler: None };
+    let pin = Pin { component: pinned(component), ..Pin::default() };
     let lock = Lock { version: 1, plugins: [(name.to_string(), pin)].into() };
     lock.write(dir).map_err(|error| std::io::Error::other(error.to_string()))?;
     Ok(folder)

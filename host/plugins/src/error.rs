@@ -242,6 +242,42 @@ pub enum PluginError {
         /// Digest in the lock file, hex.
         expected: String,
     },
+    /// `--locked`: something of a plugin is not what the lock file pins.
+    #[error(
+        "{}: field `plugins.{plugin}.{field}`: found {found} in {}, expected {expected}, to which --locked holds the run; {mend}",
+        lock.display(),
+        file.display()
+    )]
+    Drift {
+        /// The lock file.
+        lock: PathBuf,
+        /// Plugin.
+        plugin: String,
+        /// The field of the pin.
+        field: &'static str,
+        /// What differs from it.
+        file: PathBuf,
+        /// Its digest.
+        found: String,
+        /// The pinned digest.
+        expected: String,
+        /// What to do.
+        mend: String,
+    },
+    /// A plugin is not signed as it must be.
+    #[error(
+        "{}: found {found}; expected {expected}; have it signed with `mmhost plugin sign`, or demand no signature (`[plugins] trusted_keys` \
+         of the run, `signed_by` in plugins.lock, --key)",
+        file.display()
+    )]
+    Signature {
+        /// The signature's file.
+        file: PathBuf,
+        /// What there is.
+        found: String,
+        /// What there must be.
+        expected: String,
+    },
     /// The component is not one.
     #[error("{}: not a WebAssembly component: {message}", file.display())]
     NotAComponent {
@@ -370,6 +406,36 @@ pub enum PluginError {
         function: String,
         /// What is wrong with it.
         message: String,
+    },
+
+    // ── Distributing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    /// A server could not be reached, or did not answer as it must.
+    #[error("{origin}: {message}")]
+    Fetch {
+        /// What was asked for.
+        origin: String,
+        /// What happened, and what to do.
+        message: String,
+    },
+    /// What came from somewhere is not a plugin that can be taken.
+    #[error("{origin}: {what}: found {found}, expected {expected}; nothing was added")]
+    Unfit {
+        /// Where it came from.
+        origin: String,
+        /// What is wrong with it.
+        what: String,
+        /// What was found.
+        found: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// A plugin of that name is there already.
+    #[error("plugin {plugin}: {} holds it already; to put the new one in its place, add --replace", folder.display())]
+    Exists {
+        /// Plugin.
+        plugin: String,
+        /// Its folder.
+        folder: PathBuf,
     },
 
     // ── Building ──────────────────────────────────────────────────────────────────────────────────────────────────────────

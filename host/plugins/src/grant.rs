@@ -6,6 +6,7 @@ use crate::{PluginError, Result};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use toml::{Table, Value};
 
 /// What a run grants, by plugin name. A plugin that is not named is granted the corpora that it asks for, and nothing else.
 pub type Grants = BTreeMap<String, Grant>;
@@ -80,6 +81,34 @@ pub(crate) fn check(manifest: &Manifest, grant: Option<&Grant>) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// What to add to a run's configuration so that a plugin gets what it asks for; empty when it gets it anyway. Where the secrets are is
+/// for the run to say: the environment variable of a secret's name is proposed.
+pub fn lines_to_add(manifest: &Manifest) -> String {
+    let ask = &manifest.ask;
+    let Some(first) = ask.hosts.first() else { return String::new() };
+    let list = |texts: &mut dyn Iterator<Item = String>| Value::Array(texts.map(Value::String).collect());
+    let mut grant = Table::new();
+    if !ask.corpora.is_empty() {
+        grant.insert("corpora".into(), list(&mut ask.corpora.iter().cloned()));
+    }
+    grant.insert("hosts".into(), list(&mut ask.hosts.iter().map(HostRule::to_string)));
+    if ask.methods != reading() {
+        grant.insert("methods".into(), list(&mut ask.methods.iter().map(Method::to_string)));
+    }
+    let secret = |name: &String| {
+        let source = [("env", Value::String(name.clone())), ("hosts", list(&mut [first.to_string()].into_iter()))];
+        (name.clone(), Value::Table(source.into_iter().map(|(key, value)| (key.to_string(), value)).collect()))
+    };
+    if !ask.secrets.is_empty() {
+        grant.insert("secrets".into(), Value::Table(ask.secrets.iter().map(secret).collect()));
+    }
+    let mut lines = grant;
+    for name in [manifest.name.as_str(), "grants", "plugins"] {
+        lines = [(name.to_string(), Value::Table(lines))].into_iter().collect();
+    }
+    lines.to_string()
 }
 
 /// The network of a plugin that has one. A run may grant more than is asked for; the plugin gets what it asks for.

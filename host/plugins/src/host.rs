@@ -2,15 +2,17 @@
 //! that nothing is compiled that is not what it claims to be.
 
 use crate::contract::Surface;
+use crate::demands::Demands;
 use crate::grant::{self, Grants};
 use crate::ledger::{Account, Ledger, Policies, Policy, RunBudget};
-use crate::lock::{LOCK, Lock, digest};
-use crate::manifest::{Kind, MANIFEST, Manifest, closest};
+use crate::lock::{LOCK, Lock, Pin, digest};
+use crate::manifest::{Kind, MANIFEST, Manifest, Method, closest};
 use crate::net::{HostRule, Lookup, Network, SystemLookup};
 use crate::runtime::Runtime;
 use crate::tape::Tape;
 use crate::types::{CallForm, CorpusService};
 use crate::{FilterPlugin, Limits, PluginError, Result, RewardPlugin, ToolPlugin};
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -26,8 +28,8 @@ pub struct HostOptions {
     pub config: BTreeMap<String, serde_json::Value>,
 }
 
-/// What the host knows of a loaded plugin; it belongs into the record of every run.
-#[derive(Debug, Clone, serde::Serialize)]
+/// What the host knows of a loaded plugin; [`PluginInfo::record`] belongs into the record of every run.
+#[derive(Debug, Clone)]
 pub struct PluginInfo {
     /// Name.
     pub name: String,
@@ -49,19 +51,21 @@ pub struct PluginInfo {
     pub corpora: Vec<String>,
     /// Hosts that it may send requests to.
     pub hosts: Vec<HostRule>,
+    /// Methods of those requests.
+    pub methods: Vec<Method>,
+    /// Networks that are not of the public internet and that it may dial.
+    pub networks: Vec<IpNet>,
     /// Names of the secrets that its requests may carry.
     pub secrets: Vec<String>,
+    /// What the lock file says of it.
+    pub pin: Pin,
     /// What the run lays down for its failures and its cost.
     pub policy: Policy,
-    #[serde(skip)]
     pub(crate) network: Option<Arc<Network>>,
-    #[serde(skip)]
     pub(crate) account: Arc<Account>,
     /// What is known of the world behind the doors, or is to be kept of it.
-    #[serde(skip)]
     pub(crate) tape: Option<Arc<Tape>>,
     /// Places for its calls.
-    #[serde(skip)]
     pub(crate) places: Arc<Semaphore>,
     /// What a call may use.
     pub limits: Limits,
@@ -83,6 +87,7 @@ pub struct PluginHost {
     /// `None`: nothing needs a grant, and there is no network.
     grants: Option<Grants>,
     lookup: Arc<dyn Lookup>,
+    demands: Demands,
 }
 
 /// The plugins of a folder.
@@ -126,10 +131,19 @@ impl PluginHost {
     fn start(options: HostOptions, metered: bool) -> Result<Self> {
         let HostOptions { cache_dir, corpus, config } = options;
         let runtime = Arc::new(Runtime::new(&cache_dir, corpus.clone(), metered)?);
-        let known = if metered { OnceLock::from(runtime.clone()) } else { OnceLock::new() };
-        let (grants, lookup) = (Some(Grants::new()), Arc::new(SystemLookup));
-        let (policies, ledger) = (Policies::new(), Arc::default());
-        Ok(PluginHost { runtime, metered: known, cache_dir, corpus, tape: None, policies, ledger, config, grants, lookup })
+        Ok(PluginHost {
+            metered: if metered { OnceLock::from(runtime.clone()) } else { OnceLock::new() },
+            runtime,
+            cache_dir,
+            corpus,
+            tape: None,
+            policies: Policies::new(),
+            ledger: Arc::default(),
+            config,
+            grants: Some(Grants::new()),
+            lookup: Arc::new(SystemLookup),
+            demands: Demands::default(),
+        })
     }
 
     /// Lays down what follows failures, and what the plugins may cost.
@@ -175,6 +189,12 @@ impl PluginHost {
     /// Records what the doors answer, or answers from a recording.
     pub fn with_tape(mut self, tape: Option<Arc<Tape>>) -> Self {
         self.tape = tape;
+        self
+    }
+
+    /// Loads plugins only if they meet these demands, which are looked at before anything of them is compiled.
+    pub fn demanding(mut self, demands: Demands) -> Self {
+        self.demands = demands;
         self
     }
 
@@ -249,6 +269,7 @@ impl PluginHost {
 
     async fn load(&self, folder: &Path) -> Result<Loaded> {
         let checked = CheckedPlugin::read(folder)?;
+        self.demands.check(&checked, folder)?;
         let manifest = &checked.manifest;
         let grant = self.grants.as_ref().and_then(|grants| grants.get(&manifest.name));
         if self.grants.is_some() {
@@ -268,7 +289,10 @@ impl PluginHost {
             num_bytes: checked.bytes.len() as u64,
             corpora: manifest.ask.corpora.clone(),
             hosts: manifest.ask.hosts.clone(),
+            methods: manifest.ask.methods.clone(),
+            networks: grant.map(|grant| grant.networks.clone()).unwrap_or_default(),
             secrets: manifest.ask.secrets.clone(),
+            pin: checked.pin.clone(),
             network: grant::network(&manifest.name, &manifest.ask, grant, self.lookup.clone())?,
             policy,
             account,
@@ -293,16 +317,19 @@ impl PluginHost {
 /// A plugin's folder whose manifest, digest and contract are in order. Nothing is compiled yet.
 pub(crate) struct CheckedPlugin {
     pub manifest: Manifest,
+    pub manifest_text: String,
     pub component: PathBuf,
     pub bytes: Vec<u8>,
     pub digest: String,
+    pub pin: Pin,
     pub surface: Surface,
 }
 
 impl CheckedPlugin {
     /// Reads and checks a folder.
     pub fn read(folder: &Path) -> Result<Self> {
-        let manifest = Manifest::read(folder)?;
+        let manifest_text = Manifest::text(folder)?;
+        let manifest = Manifest::parse(&manifest_text, &folder.join(MANIFEST))?;
         let component = manifest.component_path(folder);
         let bytes = std::fs::read(&component).map_err(|error| PluginError::File {
             file: component.clone(),
@@ -310,8 +337,7 @@ impl CheckedPlugin {
         })?;
         let digest = digest(&bytes);
         let dir = lock_dir(folder);
-        let lock = Lock::read(&dir)?;
-        let pin = lock.plugins.get(&manifest.name).ok_or_else(|| PluginError::NotPinned {
+        let pin = Lock::read(&dir)?.plugins.remove(&manifest.name).ok_or_else(|| PluginError::NotPinned {
             plugin: manifest.name.clone(),
             folder: folder.into(),
             lock: dir.join(LOCK),
@@ -326,7 +352,7 @@ impl CheckedPlugin {
         }
         let surface = Surface::read(&component, &bytes)?;
         surface.check(&manifest, &folder.join(MANIFEST), &component)?;
-        Ok(CheckedPlugin { manifest, component, bytes, digest, surface })
+        Ok(CheckedPlugin { manifest, manifest_text, component, bytes, digest, pin, surface })
     }
 }
 

@@ -1,8 +1,9 @@
 //! Describes plugins without running them: the work behind `mmhost plugin list` and `mmhost plugin inspect`.
 
 use crate::host::{CheckedPlugin, plugin_folders};
-use crate::lock::{Lock, digest_sources};
+use crate::lock::digest_sources;
 use crate::manifest::{Kind, MANIFEST, Manifest};
+use crate::signature::PublicKey;
 use crate::{Grants, Limits, Result};
 use std::path::{Path, PathBuf};
 
@@ -59,6 +60,10 @@ pub struct Inspection {
     pub limits: Limits,
     /// The compiler that made the component, if the lock file says.
     pub compiler: Option<String>,
+    /// Where it was fetched from, if the lock file says.
+    pub source: Option<String>,
+    /// Whose signature it was added with, if the lock file says.
+    pub signed_by: Option<PublicKey>,
     /// Whether the sources are those that the component was built from; `None` when the lock file does not say.
     pub sources_match: Option<bool>,
 }
@@ -144,10 +149,9 @@ pub fn inspect(folder: &Path) -> Result<Inspection> {
     }
     let checked = CheckedPlugin::read(folder)?;
     let dir = crate::host::lock_dir(folder);
-    let pin = Lock::read(&dir)?.plugins.remove(&checked.manifest.name);
-    let sources = pin.as_ref().and_then(|pin| pin.sources.clone());
-    let sources_match = match sources {
-        Some(pinned) => digest_sources(&dir, folder).ok().map(|found| found == pinned),
+    let pin = checked.pin;
+    let sources_match = match &pin.sources {
+        Some(pinned) => digest_sources(&dir, folder).ok().map(|found| found == *pinned),
         None => None,
     };
     Ok(Inspection {
@@ -159,7 +163,9 @@ pub fn inspect(folder: &Path) -> Result<Inspection> {
         exports: checked.surface.exports,
         config: checked.manifest.configuration(None)?,
         limits: checked.manifest.limits,
-        compiler: pin.and_then(|pin| pin.compiler),
+        compiler: pin.compiler,
+        source: pin.source,
+        signed_by: pin.signed_by,
         sources_match,
     })
 }

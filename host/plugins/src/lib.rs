@@ -7,7 +7,7 @@
 //! [`PluginHost::load_dir`] loads a folder of plugins; the way through the code follows a plugin's: [`manifest`] says what it is,
 //! [`lock`] pins its bytes, [`contract`] reads what it was built against, `cache` compiles it, `runtime` runs it, `doors` serves
 //! what it imports, and `tool`, `reward` and `filter` check what comes out. For authors, [`new`] makes a folder, [`build`] a component;
-//! [`check`], [`call`] and [`bench`] try it, and [`inspect`] describes it.
+//! [`check`], [`call`] and [`bench`] try it, [`inspect`] describes it, [`signature`] signs it and [`distribution`] publishes it.
 
 mod answer;
 pub mod bench;
@@ -17,6 +17,8 @@ mod cache;
 pub mod call;
 pub mod check;
 pub mod contract;
+mod demands;
+pub mod distribution;
 mod doors;
 mod error;
 mod filter;
@@ -29,19 +31,24 @@ pub mod lock;
 pub mod manifest;
 mod net;
 pub mod new;
+mod package;
+mod record;
 mod reward;
 mod runtime;
+pub mod signature;
 pub mod tape;
 mod tool;
 mod types;
 
+pub use demands::Demands;
 pub use error::{ConfigFault, PluginError, Result, ToolError};
 pub use filter::FilterPlugin;
-pub use grant::{Grant, Grants};
+pub use grant::{Grant, Grants, lines_to_add};
 pub use host::{HostOptions, PluginHost, PluginInfo, Plugins};
 pub use limits::{CEILING, Limits};
 pub use manifest::Kind;
 pub use net::{HostRule, Lookup, SecretSource, SystemLookup};
+pub use record::{GrantRecord, PluginRecord};
 pub use reward::RewardPlugin;
 pub use runtime::MAX_CONCURRENT_CALLS;
 pub use tool::ToolPlugin;

@@ -1,5 +1,6 @@
-//! `plugins.lock`: pins each component to its bytes and to the sources that it was built from.
+//! `plugins.lock`: pins each component to its bytes, to the sources that it was built from, and to the place that it was fetched from.
 
+use crate::signature::PublicKey;
 use crate::{PluginError, Result};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -8,7 +9,8 @@ use std::path::{Path, PathBuf};
 /// Name of the lock file in a folder of plugins.
 pub const LOCK: &str = "plugins.lock";
 
-const HEADER: &str = "# Written by `mmhost plugin build`: pins each component to its bytes and to the sources that it was built from.\n\n";
+const HEADER: &str =
+    "# Written by `mmhost plugin build` and `mmhost plugin add`: pins each component to its bytes, and to where it comes from.\n\n";
 
 /// The lock file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -22,7 +24,7 @@ pub struct Lock {
 }
 
 /// What is pinned of one plugin.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
     /// SHA-256 of the component, as `sha256:HEX`.
@@ -33,6 +35,15 @@ pub struct Pin {
     /// The compiler, as it names itself. The same sources give the same bytes only with the same compiler.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compiler: Option<String>,
+    /// SHA-256 of the manifest, as `sha256:HEX`, of a plugin that was added; the manifest of one that is built here is its author's to edit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
+    /// Where it was fetched from, e.g. `oci://registry/repository@sha256:HEX`; absent for what was built or copied here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The minisign public key whose signature it carried when it was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<PublicKey>,
 }
 
 impl Lock {
@@ -99,9 +110,14 @@ pub fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
+/// SHA-256 as lock files and registries write it, `sha256:HEX`.
+pub fn pinned(bytes: &[u8]) -> String {
+    format!("sha256:{}", digest(bytes))
+}
+
 /// Digest of a plugin's sources: of every file of its folder, of the crates that it depends on by path, of the workspace that it
 /// belongs to and of the contract, as `sha256:HEX`. The order is that of the paths relative to the folder of plugins, with `/`.
-/// The manifest and the component itself do not count, nor do files that a build leaves behind.
+/// The manifest, the component itself and its signature do not count, nor do files that a build leaves behind.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -159,6 +175,7 @@ fn collect(dir: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
             || ["target", "node_modules", "__pycache__"].contains(&name.as_str())
             || name == crate::manifest::MANIFEST
             || name.ends_with(".wasm")
+            || name.ends_with(".minisig")
             || name.ends_with('~');
         if skipped {
             continue;

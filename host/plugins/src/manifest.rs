@@ -159,12 +159,20 @@ impl Manifest {
     /// # Errors
     /// When the file is missing, is no TOML, lacks a field, has an unknown one or one with an unusable value.
     pub fn read(folder: &Path) -> Result<Self> {
+        Self::parse(&Self::text(folder)?, &folder.join(MANIFEST))
+    }
+
+    /// The manifest of a plugin's folder as it stands, unchecked.
+    pub(crate) fn text(folder: &Path) -> Result<String> {
         let file = folder.join(MANIFEST);
-        let text = std::fs::read_to_string(&file)
-            .map_err(|error| PluginError::File { file: file.clone(), message: format!("cannot read the manifest: {error}") })?;
-        let manifest: Manifest = toml::from_str(&text)
-            .map_err(|error| PluginError::Syntax { file: file.clone(), message: error.to_string().trim_end().to_string() })?;
-        manifest.check(&file)?;
+        std::fs::read_to_string(&file).map_err(|error| PluginError::File { file, message: format!("cannot read the manifest: {error}") })
+    }
+
+    /// Checks every field of a manifest's text; `file` is what messages call it.
+    pub(crate) fn parse(text: &str, file: &Path) -> Result<Self> {
+        let manifest: Manifest = toml::from_str(text)
+            .map_err(|error| PluginError::Syntax { file: file.into(), message: error.to_string().trim_end().to_string() })?;
+        manifest.check(file)?;
         Ok(manifest)
     }
 
@@ -222,10 +230,12 @@ impl Manifest {
 
     /// Path of the component.
     pub fn component_path(&self, folder: &Path) -> PathBuf {
-        match &self.component {
-            Some(name) => folder.join(name),
-            None => folder.join(format!("{}.wasm", self.name)),
-        }
+        folder.join(self.component_name())
+    }
+
+    /// File name of the component.
+    pub(crate) fn component_name(&self) -> String {
+        self.component.clone().unwrap_or_else(|| format!("{}.wasm", self.name))
     }
 
     /// The configuration that the plugin sees: the defaults with `overrides` merged over them, key by key. An override

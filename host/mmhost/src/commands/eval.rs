@@ -7,6 +7,7 @@ use candle_core::Device;
 use mmhost_data::Sample;
 use mmhost_data::atlas::Split;
 use mmhost_model::ModelFolder;
+use mmhost_plugins::PluginRecord;
 use mmhost_plugins::ledger::Entry;
 use mmhost_report::{SplitMetrics, metrics_table};
 use mmhost_rollout::Workflow;
@@ -28,8 +29,8 @@ struct Report<'a> {
     workflow: &'static str,
     temperature: f32,
     reward: &'a str,
-    /// SHA-256 of every plugin in use, by name.
-    plugins: &'a BTreeMap<String, String>,
+    /// Every plugin in use, by name.
+    plugins: BTreeMap<String, PluginRecord>,
     /// What each plugin has cost, by name.
     ledger: BTreeMap<String, Entry>,
     metrics: &'a SplitMetrics,
@@ -54,7 +55,7 @@ pub async fn run(args: EvalArgs, ui: Ui) -> Outcome<()> {
     };
     let folder = ModelFolder::load(&args.model, &Device::Cpu).input(format!("cannot load the model {}", args.model.display()))?;
     let tape = open_tape(&args.tape, args.episodes.as_deref())?;
-    let session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache, tape)?;
+    let session = Session::open(ui, config, &args.plugins, args.cache.cache, tape)?;
     let mut samples = samples(&session, &args.data)?;
     samples.truncate(args.limit.unwrap_or(usize::MAX));
     let policy = session.policy(folder)?;
@@ -74,7 +75,7 @@ pub async fn run(args: EvalArgs, ui: Ui) -> Outcome<()> {
             workflow: workflow.name(),
             temperature: args.temperature,
             reward: session.reward.name(),
-            plugins: &session.digests,
+            plugins: session.plugins(),
             ledger: session.ledger.entries(),
             metrics: &evaluation.metrics,
         };

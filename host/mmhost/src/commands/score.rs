@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mmhost_plugins::Verdict;
+use mmhost_plugins::{PluginRecord, Verdict};
 use mmhost_report::{Estimate, ScoresHead, score_file};
 use mmhost_rollout::{Episode, read_dir, read_episodes};
 use serde::Serialize;
@@ -19,6 +19,8 @@ use crate::ui::Ui;
 struct Comparison {
     reward: String,
     digest: String,
+    /// The reward plugin.
+    plugin: PluginRecord,
     episodes: usize,
     /// Episodes that the reward abstained on.
     abstained: usize,
@@ -41,7 +43,7 @@ pub async fn run(args: ScoreArgs, ui: Ui) -> Outcome<()> {
     let mut config = Config::load(args.config.clone().or(run_config).as_deref())?;
     config.plugins.reward = args.reward.clone();
     let mut episodes = read(&args.episodes, &ui)?;
-    let session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache, None)?;
+    let session = Session::open(ui, config, &args.plugins, args.cache.cache, None)?;
     let before: Vec<Option<Verdict>> = episodes.iter().map(|e| e.reward.clone()).collect();
     mmhost_rollout::score(&session.reward, &mut episodes.iter_mut().collect::<Vec<_>>()).await;
     session.check()?;
@@ -124,6 +126,7 @@ fn compare(session: &Session, before: &[Option<Verdict>], episodes: &[Episode]) 
     Comparison {
         reward: session.reward.name().to_string(),
         digest: session.reward.digest().to_string(),
+        plugin: session.reward.info().record(),
         episodes: episodes.len(),
         abstained: after.iter().filter(|v| total(v).is_none()).count(),
         changed: before.iter().zip(&after).filter(|(b, a)| total(b).map(f64::to_bits) != total(a).map(f64::to_bits)).count(),

@@ -8,6 +8,7 @@ use std::time::Instant;
 use candle_core::Device;
 use mmhost_learner::{Group, Learner, Trajectory};
 use mmhost_model::{ModelFolder, Qwen2_5Vl};
+use mmhost_plugins::Plugins;
 use mmhost_plugins::ledger::Entry;
 use mmhost_report::{Invariants, PolicyMetrics, ReportOptions, Summary, Timing, summary_table};
 use mmhost_rollout::{Episode, Task, Workflow};
@@ -21,7 +22,7 @@ use crate::config::Config;
 use crate::evaluate::{evaluate, metrics, store_episodes};
 use crate::failure::{Blame, Outcome, bad_input};
 use crate::ledger_table::LEDGER;
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, write_atomically};
 use crate::sampler::{PromptSampler, Purpose, derive_seed};
 use crate::session::{Policy, Session, open_tape};
 use crate::step_metrics::{Seconds, StepMetrics, evaluation_values, values_of};
@@ -41,6 +42,8 @@ struct Progress {
 }
 
 const PROGRESS: &str = "progress.json";
+/// The plugins in use: in the run directory those that it began with, in a checkpoint those that it was trained with.
+const PLUGINS: &str = "plugins.json";
 const BASE_METRICS: &str = "base.json";
 
 /// Runs the command.
@@ -60,14 +63,15 @@ pub async fn run(args: TrainArgs, ui: Ui) -> Outcome<()> {
     };
     ui.say(format!("run directory {}", run.path().display()));
     let tape = open_tape(&args.tape, Some(run.path()))?;
-    let session = Session::open(ui, config, &args.plugins.plugins, args.cache.cache, tape)?;
+    let session = Session::open(ui, config, &args.plugins, args.cache.cache, tape)?;
     if !args.resume {
-        run.write_config(&session.config, &session.digests)?;
+        run.write_config(&session.config, &session.digests())?;
+        run.write_json(PLUGINS, &session.plugins())?;
     }
     if let Some(entries) = run.read_json(LEDGER)? {
         session.ledger.resume(entries);
     }
-    let training = Training { run, session };
+    let mut training = Training { run, session, dev: args.dev };
     let mut tracker = training.tracker()?;
     let result = training.run(&mut tracker).await;
     // Also of a run that was stopped, the more so when its budget is spent.
@@ -79,6 +83,8 @@ pub async fn run(args: TrainArgs, ui: Ui) -> Outcome<()> {
 struct Training {
     run: RunDir,
     session: Session,
+    /// Whether changed plugins are taken up.
+    dev: bool,
 }
 
 impl Training {
@@ -94,9 +100,9 @@ impl Training {
         Ok(Tracker::start(&self.session.config.track, &info, &Pace::default(), key, Arc::new(move |line| ui.say(line))))
     }
 
-    async fn run(&self, tracker: &mut Tracker) -> Outcome<()> {
+    async fn run(&mut self, tracker: &mut Tracker) -> Outcome<()> {
         let started = Instant::now();
-        let config = &self.session.config;
+        let config = self.session.config.clone();
         let (folder, mut progress) = match self.run.latest_checkpoint()? {
             Some((step, path)) => {
                 self.session.ui.say(format!("resuming after step {step}"));
@@ -106,7 +112,7 @@ impl Training {
             }
             None => {
                 let folder = base::load_or_build(&self.session)?;
-                let mut progress = Progress { plugins: self.session.digests.clone(), ..Progress::default() };
+                let mut progress = Progress { plugins: self.session.digests(), ..Progress::default() };
                 progress.timing.insert("base_model".into(), started.elapsed().as_secs_f64());
                 (folder, progress)
             }
@@ -115,7 +121,7 @@ impl Training {
         let optimiser = config.optimiser.options(config.train.steps);
         let mut learner = Learner::new(trainable, &folder.weights, optimiser, config.worker_threads(), config.train.token_budget)
             .input("[optimiser] does not fit the model")?;
-        let policy = self.session.policy(folder)?;
+        let mut policy = self.session.policy(folder)?;
         if progress.step > 0 {
             let path = self.run.checkpoint_path(progress.step);
             learner.restore(&path).input(format!("cannot restore the learner from {}", path.display()))?;
@@ -139,7 +145,7 @@ impl Training {
                 metrics
             }
         };
-        self.train(&policy, &mut learner, &mut progress, tracker).await?;
+        self.train(&mut policy, &mut learner, &mut progress, tracker).await?;
 
         let clock = Instant::now();
         let trained = self.evaluate("trained", &policy, &tasks).await?;
@@ -199,14 +205,22 @@ impl Training {
         Ok(all)
     }
 
-    async fn train(&self, policy: &Policy, learner: &mut Learner, progress: &mut Progress, tracker: &mut Tracker) -> Outcome<()> {
+    /// The questions to train on, and the order in which to ask them.
+    async fn prompts(&self, policy: &Policy) -> Outcome<(Vec<Task>, PromptSampler)> {
         let config = &self.session.config;
         let samples = self.session.train_samples()?;
         let tasks = self.session.tasks("train", samples, &policy.folder.processor).await?;
         let sampler = PromptSampler::new(tasks.iter().map(|t| t.sample.category.as_deref()), &config.rollout.shares, config.seed)
             .map_err(|e| bad_input(format!("rollout.shares: {e}")))?;
+        Ok((tasks, sampler))
+    }
+
+    async fn train(&mut self, policy: &mut Policy, learner: &mut Learner, progress: &mut Progress, tracker: &mut Tracker) -> Outcome<()> {
+        let config = self.session.config.clone();
+        let (mut tasks, mut sampler) = self.prompts(policy).await?;
+        let mut workbench = if self.dev { Some(self.session.workbench()?) } else { None };
         let reference = if config.grpo.kl > 0.0 { Some(self.reference()?) } else { None };
-        let rehearsal = base::Rehearsal::new(&self.session)?;
+        let mut rehearsal = base::Rehearsal::new(&self.session)?;
 
         let mut bar = self.session.ui.progress("GRPO", config.train.steps);
         bar.start_at(progress.step);
@@ -215,6 +229,17 @@ impl Training {
             self.session.ui.figures(StepMetrics::figures_of(&line));
         }
         for step in progress.step + 1..=config.train.steps {
+            // 0. Take up what has changed.
+            if let Some(workbench) = &mut workbench
+                && let Some(changed) = workbench.changed().await
+                && self.take_up(&changed, policy, step)?
+            {
+                progress.plugins = self.session.digests();
+                rehearsal = base::Rehearsal::new(&self.session)?;
+                if !changed.filters.is_empty() {
+                    (tasks, sampler) = self.prompts(policy).await?;
+                }
+            }
             // 1. Roll out a group for each prompt.
             let (clock, tools_before) = (Instant::now(), self.session.tool_clock.busy());
             let prompts: Vec<Task> = sampler.step(step, config.rollout.prompts).into_iter().map(|i| tasks[i].clone()).collect();
@@ -265,6 +290,19 @@ impl Training {
         Ok(())
     }
 
+    /// Puts changed plugins to use; `false` if they do not fit to the others.
+    fn take_up(&mut self, changed: &Plugins, policy: &mut Policy, step: usize) -> Outcome<bool> {
+        let names: Vec<&str> = changed.infos().iter().map(|info| info.name.as_str()).collect();
+        let ui = self.session.ui.clone();
+        if let Err(failure) = self.session.swap(changed) {
+            ui.say(format!("{} is not swapped in; the old one stays. {failure}", names.join(", ")));
+            return Ok(false);
+        }
+        self.session.refresh(policy)?;
+        ui.say(format!("{} is swapped in; step {step} is the first with it", names.join(", ")));
+        Ok(true)
+    }
+
     /// The frozen reference policy of the KL term: the base, as the run's first checkpoint holds it.
     fn reference(&self) -> Outcome<Qwen2_5Vl> {
         let path = self.run.checkpoint_path(0);
@@ -308,7 +346,9 @@ impl Training {
             policy.folder.save(partial).input(format!("cannot write the checkpoint {}", path.display()))?;
             learner.save(partial).input(format!("cannot write the checkpoint {}", path.display()))?;
             let json = serde_json::to_vec_pretty(progress).internal("cannot write the progress as JSON")?;
-            crate::run_dir::write_atomically(&partial.join(PROGRESS), &json)
+            write_atomically(&partial.join(PROGRESS), &json)?;
+            let json = serde_json::to_vec_pretty(&self.session.plugins()).internal("cannot write the plugins as JSON")?;
+            write_atomically(&partial.join(PLUGINS), &json)
         })
     }
 }

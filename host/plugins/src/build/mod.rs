@@ -11,7 +11,7 @@ pub use rust::{TARGET, target_is_installed};
 
 use crate::contract::Surface;
 use crate::host::{lock_dir, plugin_folders};
-use crate::lock::{Lock, Pin, digest, digest_sources, write_atomically};
+use crate::lock::{Lock, Pin, digest, digest_sources, pinned, write_atomically};
 use crate::manifest::{MANIFEST, Manifest};
 use crate::{PluginError, Result};
 use std::fmt;
@@ -139,16 +139,16 @@ fn build_one(folder: &Path, manifest: &Manifest, options: BuildOptions, progress
 
     let dir = lock_dir(folder);
     let mut lock = Lock::read(&dir)?;
-    let pinned = lock.plugins.get(&manifest.name).cloned();
+    let old_pin = lock.plugins.get(&manifest.name).cloned();
     let pin =
-        Pin { component: format!("sha256:{}", digest(&produced)), sources: Some(digest_sources(&dir, folder)?), compiler: Some(compiler) };
+        Pin { component: pinned(&produced), sources: Some(digest_sources(&dir, folder)?), compiler: Some(compiler), ..Pin::default() };
     let same_bytes = std::fs::read(&component).is_ok_and(|old| old == produced);
-    let outcome = match (same_bytes && pinned.as_ref() == Some(&pin), options.check) {
+    let outcome = match (same_bytes && old_pin.as_ref() == Some(&pin), options.check) {
         (true, _) => Outcome::Unchanged,
-        (false, true) if same_bytes && pinned.as_ref().is_some_and(|old| old.component == pin.component && old.sources == pin.sources) => {
+        (false, true) if same_bytes && old_pin.as_ref().is_some_and(|old| old.component == pin.component && old.sources == pin.sources) => {
             Outcome::Unchanged
         }
-        (false, true) if pinned.as_ref().is_some_and(|old| old.compiler != pin.compiler) => Outcome::OtherCompiler,
+        (false, true) if old_pin.as_ref().is_some_and(|old| old.compiler != pin.compiler) => Outcome::OtherCompiler,
         (false, true) => Outcome::Differs,
         (false, false) => {
             write_atomically(&component, &produced)?;

@@ -1,7 +1,7 @@
 //! Guests written as text: core modules that behave as badly as a test needs, made into components on the spot.
 #![allow(dead_code)]
 
-use mmhost_plugins::lock::{Lock, Pin, digest};
+use mmhost_plugins::lock::{Lock, Pin, pinned};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -42,7 +42,7 @@ impl Folder {
         std::fs::create_dir(folder.plugin()).unwrap();
         std::fs::write(folder.plugin().join("plugin.toml"), manifest).unwrap();
         std::fs::write(folder.plugin().join("guest.wasm"), component).unwrap();
-        let pin = Pin { component: format!("sha256:{}", digest(component)), sources: None, compiler: None };
+        let pin = Pin { component: pinned(component), ..Pin::default() };
         Lock { version: 1, plugins: [("guest".to_string(), pin)].into() }.write(folder.path()).unwrap();
         folder
     }

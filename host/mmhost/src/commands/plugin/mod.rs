@@ -1,9 +1,11 @@
-//! `mmhost plugin`: make, build, check, try, measure, list and inspect plugins.
+//! `mmhost plugin`: make, build, check, try, measure, list and inspect plugins; sign, publish and add them.
 
+mod add;
 mod bench;
 mod call;
 mod check;
 mod new;
+mod publish;
 
 use std::path::Path;
 
@@ -23,6 +25,9 @@ pub async fn run(command: PluginCommand, ui: &Ui) -> Outcome<()> {
         PluginCommand::Call(args) => call::run(args).await,
         PluginCommand::Bench { plugin, json } => bench::run(&plugin, json).await,
         PluginCommand::Build { plugins, check } => run_build(&plugins, check, ui),
+        PluginCommand::Add(args) => add::run(args).await,
+        PluginCommand::Sign(args) => publish::sign(&args),
+        PluginCommand::Publish(args) => publish::run(args).await,
         PluginCommand::List { plugins, config: Some(config) } => {
             let config = Config::load(Some(&config))?;
             let rows = permissions(&plugins, &config.plugins.grants).input(format!("cannot list the plugins of {}", plugins.display()))?;
@@ -118,6 +123,8 @@ fn print_inspection(i: &Inspection) {
     line("contract", &i.facts.contract);
     line("component", &format!("{} ({} bytes)", i.component.display(), i.facts.num_bytes.unwrap_or_default()));
     line("sha-256", i.facts.digest.as_deref().unwrap_or("missing"));
+    line("source", i.source.as_deref().unwrap_or("not on record"));
+    line("signed by", &i.signed_by.as_ref().map_or_else(|| "not on record".to_string(), ToString::to_string));
     line("compiler", i.compiler.as_deref().unwrap_or("not on record"));
     let sources = match i.sources_match {
         Some(true) => "the component was built from these sources",
