@@ -100,7 +100,7 @@ impl Registry {
             };
         }
         match request.path.as_str() {
-            "/token" if request.authorisation == format!("Basic {}", base64(&format!("{USER}:{PASSWORD}"))) => {
+            "/token" if request.authorisation == format!("Basic {}", base64(format!("{USER}:{PASSWORD}"))) => {
                 return say("200 OK", "", format!("{{\"token\":\"{TOKEN}\"}}").as_bytes());
             }
             "/token" => return say("401 Unauthorized", "", b""),
@@ -172,7 +172,7 @@ fn read(stream: &TcpStream) -> std::io::Result<Request> {
     Ok(Request { method, path: path.into(), query: query.into(), authorisation: header("authorization"), body })
 }
 
-/// Standard base64 of a text.
-pub fn base64(text: &str) -> String {
+/// Standard base64.
+pub fn base64(text: impl AsRef<[u8]>) -> String {
     ::base64::engine::general_purpose::STANDARD.encode(text)
 }

@@ -418,7 +418,7 @@ pub enum PluginError {
         message: String,
     },
     /// What came from somewhere is not a plugin that can be taken.
-    #[error("{origin}: {what}: found {found}, expected {expected}; nothing was added")]
+    #[error("{origin}: {what}: found {found}, expected {expected}")]
     Unfit {
         /// Where it came from.
         origin: String,

@@ -6,11 +6,15 @@
 use crate::lock::{digest, pinned};
 use crate::package::Package;
 use crate::{PluginError, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use minisign_verify::{Error, Signature};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+/// Environment variable with the password of a secret key.
+pub const KEY_PASSWORD: &str = "MMHOST_KEY_PASSWORD";
 /// What begins the word of the trusted comment that names the manifest's digest.
 const MANIFEST_WORD: &str = "plugin.toml:";
 /// How a key written out begins: minisign's marker of Ed25519 in base64.
@@ -146,13 +150,7 @@ pub fn sign(folder: &Path, key_file: &Path, password: Option<String>) -> Result<
     let package = Package::read(folder)?;
     let fail = |message: String| PluginError::File { file: key_file.into(), message };
     let text = std::fs::read_to_string(key_file).map_err(|error| fail(format!("cannot read the key: {error}")))?;
-    let boxed = || minisign::SecretKeyBox::from_string(&text).map_err(|error| fail(format!("no minisign secret key: {error}")));
-    let key = match password {
-        Some(password) => boxed()?.into_secret_key(Some(password)),
-        None => boxed()?.into_unencrypted_secret_key(),
-    };
-    let key =
-        key.map_err(|error| fail(format!("cannot open the key: {error}; a key that has a password needs it, another must get none")))?;
+    let key = secret_key(&text, password).map_err(|error| fail(format!("cannot open the key: {error}")))?;
     let public = minisign::PublicKey::from_secret_key(&key).map_err(|error| fail(format!("no minisign secret key: {error}")))?;
     let manifest = &package.manifest;
     let comment =
@@ -163,4 +161,18 @@ pub fn sign(folder: &Path, key_file: &Path, password: Option<String>) -> Result<
     crate::lock::write_atomically(&path, signature.into_string().as_bytes())?;
     let public = public.to_base64().parse().map_err(PluginError::Other)?;
     Ok((path, public))
+}
+
+/// The secret key in a key file's text.
+fn secret_key(text: &str, password: Option<String>) -> std::result::Result<minisign::SecretKey, String> {
+    let none = |error: String| format!("it is no minisign secret key: {error}");
+    let bytes = BASE64.decode(text.lines().nth(1).unwrap_or_default().trim()).map_err(|error| none(error.to_string()))?;
+    let key = minisign::SecretKey::from_bytes(&bytes).map_err(|error| none(error.to_string()))?;
+    // The library's way to open a key without a password asks for a checksum, which `minisign -G -W` leaves out.
+    if !key.is_encrypted() {
+        return Ok(key);
+    }
+    let password = password.ok_or_else(|| format!("it has a password; set the environment variable {KEY_PASSWORD} to it"))?;
+    let boxed = minisign::SecretKeyBox::from_string(text).map_err(|error| none(error.to_string()))?;
+    boxed.into_secret_key(Some(password)).map_err(|error| error.to_string())
 }

@@ -1,13 +1,11 @@
 //! `mmhost plugin publish` and `mmhost plugin sign`.
 
 use mmhost_plugins::distribution::publish;
+use mmhost_plugins::signature;
 
 use super::add::credentials;
 use crate::cli::{PublishArgs, SignArgs};
 use crate::failure::{Blame, Outcome};
-
-/// Environment variable with the password of a secret key.
-const KEY_PASSWORD: &str = "MMHOST_KEY_PASSWORD";
 
 /// Sends the plugin to the registry and prints the artifact by its digest.
 pub async fn run(args: PublishArgs) -> Outcome<()> {
@@ -22,9 +20,9 @@ pub async fn run(args: PublishArgs) -> Outcome<()> {
 
 /// Signs the plugin and says by whom.
 pub fn sign(args: &SignArgs) -> Outcome<()> {
-    let password = std::env::var(KEY_PASSWORD).ok();
+    let password = std::env::var(signature::KEY_PASSWORD).ok();
     let doing = format!("cannot sign {}", args.plugin.display());
-    let (file, key) = mmhost_plugins::signature::sign(&args.plugin, &args.key, password).input(doing)?;
+    let (file, key) = signature::sign(&args.plugin, &args.key, password).input(doing)?;
     println!("{} is written", file.display());
     println!("signed by  {key}");
     Ok(())
