@@ -37,14 +37,17 @@ fn changed_plugins_are_swapped_in_between_steps_and_bad_ones_refused() {
     let (plugins, run, said) = (mmhost.path("plugins"), mmhost.path("run"), mmhost.path("said"));
     copy_plugins(&plugins);
     let args = ["train", "--plugins", "plugins", "--config", &tiny_config(), "--run", "run", "--dev", "--steps", "100000"];
-    let mut child = mmhost.command(&args).stderr(File::create(&said).unwrap()).stdout(File::create(mmhost.path("out")).unwrap()).spawn().unwrap();
+    let mut child =
+        mmhost.command(&args).stderr(File::create(&said).unwrap()).stdout(File::create(mmhost.path("out")).unwrap()).spawn().unwrap();
     let metrics = run.join("metrics.jsonl");
     until("steps are made", &mut child, &said, |_| fs::read_to_string(&metrics).is_ok_and(|text| text.lines().count() >= 2));
 
     let name = "mmsearch-reward";
     let good = fs::read(plugins.join(name).join(format!("{name}.wasm"))).unwrap();
     put(&plugins, name, b"no component");
-    until("the bad one is refused", &mut child, &said, |text| text.contains("mmsearch-reward has changed, but is not swapped in; the old one stays"));
+    until("the bad one is refused", &mut child, &said, |text| {
+        text.contains("mmsearch-reward has changed, but is not swapped in; the old one stays")
+    });
 
     // The same with a custom section at its end: another component that does the same.
     let changed = [&good[..], &[0, 5, 4], b"note"].concat();

@@ -63,7 +63,8 @@ fn a_reward_that_fails_masks_or_stops_as_laid_down() {
     // So little fuel that a batch of episodes cannot be scored.
     let manifest = folder.join("mmsearch-reward/plugin.toml");
     let text = fs::read_to_string(&manifest).unwrap();
-    let text = if text.contains("[limits]") { text.replace("[limits]", "[limits]\nfuel = 60000") } else { text + "\n[limits]\nfuel = 60000\n" };
+    let text =
+        if text.contains("[limits]") { text.replace("[limits]", "[limits]\nfuel = 60000") } else { text + "\n[limits]\nfuel = 60000\n" };
     fs::write(&manifest, text).unwrap();
     let plugins = folder.display().to_string();
     let stop = config(&mmhost, "stop.toml", "[plugins.policy.mmsearch-reward]\non_failure = \"stop\"");

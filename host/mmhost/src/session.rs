@@ -11,7 +11,9 @@ use mmhost_engine::{LocalEngine, LocalEngineOptions};
 use mmhost_model::{ModelFolder, Processor, Qwen2_5Vl};
 use mmhost_plugins::ledger::Ledger;
 use mmhost_plugins::tape::{Tape, TapeCounts, TapeMode};
-use mmhost_plugins::{CallForm, Demands, FilterPlugin, HostOptions, PluginHost, PluginInfo, PluginRecord, Plugins, RewardPlugin, ToolPlugin, ToolSpec};
+use mmhost_plugins::{
+    CallForm, Demands, FilterPlugin, HostOptions, PluginHost, PluginInfo, PluginRecord, Plugins, RewardPlugin, ToolPlugin, ToolSpec,
+};
 use mmhost_rollout::{Protocol, Roller, Task, taped};
 
 use crate::cli::{PluginsArg, ReplayArg, TapeArgs};
@@ -71,7 +73,8 @@ pub struct ToolRoles {
 
 impl ToolRoles {
     fn of(tools: &[ToolPlugin]) -> Self {
-        let name = |serves: fn(&ToolSpec) -> bool| tools.iter().map(ToolPlugin::spec).find(|spec| serves(spec)).map(|spec| spec.name.clone());
+        let name =
+            |serves: fn(&ToolSpec) -> bool| tools.iter().map(ToolPlugin::spec).find(|spec| serves(spec)).map(|spec| spec.name.clone());
         Self {
             image_search: name(|spec| spec.needs_image),
             text_search: name(|spec| !spec.needs_image && !matches!(spec.call, CallForm::Literal(_))),

@@ -90,7 +90,9 @@ pub enum PluginError {
     },
 
     /// The plugin failed so often in a row that it was not called.
-    #[error("plugin {plugin}: not called: it failed {failures} times in a row, and `[plugins.policy.{plugin}] breaker` spares it for {pause_s} s")]
+    #[error(
+        "plugin {plugin}: not called: it failed {failures} times in a row, and `[plugins.policy.{plugin}] breaker` spares it for {pause_s} s"
+    )]
     Spared {
         /// Plugin.
         plugin: String,
@@ -100,7 +102,9 @@ pub enum PluginError {
         pause_s: u64,
     },
     /// A call or request would have used more than the run may.
-    #[error("plugin {plugin}: not called: the run's budget is spent; `[plugins.budget] {field} = {limit}` in the run's configuration sets it")]
+    #[error(
+        "plugin {plugin}: not called: the run's budget is spent; `[plugins.budget] {field} = {limit}` in the run's configuration sets it"
+    )]
     BudgetSpent {
         /// Plugin.
         plugin: String,

@@ -252,7 +252,12 @@ impl PluginHost {
             Err(_) => folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
         let known: Vec<String> = folders.iter().map(name).collect();
-        let names = self.config.keys().chain(self.grants.iter().flat_map(Grants::keys)).chain(self.policies.keys()).filter(|name| !known.contains(name));
+        let names = self
+            .config
+            .keys()
+            .chain(self.grants.iter().flat_map(Grants::keys))
+            .chain(self.policies.keys())
+            .filter(|name| !known.contains(name));
         let stranger = |name: &String| PluginError::UnknownPlugin {
             name: name.clone(),
             dir: dir.into(),

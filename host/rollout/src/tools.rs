@@ -196,7 +196,9 @@ async fn perform(tool: Arc<dyn Tool>, input: ToolInput, processor: Processor, li
     let body = contents(parts, &processor, &limits).and_then(|body| match tokens(&body, &processor)? {
         found if found > tool.max_tokens() => {
             let most = tool.max_tokens();
-            Err(format!("the result has {found} tokens, at most {most} are allowed; `[limits] output_tokens` in the tool's plugin.toml sets it"))
+            Err(format!(
+                "the result has {found} tokens, at most {most} are allowed; `[limits] output_tokens` in the tool's plugin.toml sets it"
+            ))
         }
         _ => Ok(body),
     });
@@ -262,7 +264,9 @@ fn contents(parts: Vec<ResultPart>, processor: &Processor, limits: &ProtocolOpti
 fn tokens(body: &[Content], processor: &Processor) -> Result<usize, String> {
     let merge_size = processor.image_processor().merge_size as u32;
     let tokens = |content: &Content| match content {
-        Content::Text(text) => processor.tokenizer.encode_plain(text).map(|ids| ids.len()).map_err(|error| format!("its text cannot be read: {error}")),
+        Content::Text(text) => {
+            processor.tokenizer.encode_plain(text).map(|ids| ids.len()).map_err(|error| format!("its text cannot be read: {error}"))
+        }
         Content::Image { input, .. } => Ok(input.num_tokens(merge_size)),
     };
     body.iter().map(tokens).sum()

@@ -179,7 +179,7 @@ async fn a_failing_tool_is_told_and_the_episode_goes_on() {
         ),
         (format!("{unusable}an image has 90x80 pixels, at most 4096"), Box::new(|| Ok(vec![ResultPart::Image(png(90, 80, 1))]))),
         (format!("{unusable}the result has 9 images, at most 8"), Box::new(|| Ok(vec![ResultPart::Image(png(8, 8, 1)); 9]))),
-        (format!("{unusable}the result has 1001 tokens, at most 900"), Box::new(|| Ok(vec![ResultPart::Text(" 7".repeat(1000) + "\n7")]))),
+        (format!("{unusable}the result has 2001 tokens, at most 900"), Box::new(|| Ok(vec![ResultPart::Text(" 7".repeat(1000) + "\n7")]))),
         ("the tool stopped unexpectedly".into(), Box::new(|| panic!("a defect of the tool"))),
     ];
     for (needle, answer) in cases {

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{FakeTool, image_spec};
-use mmhost_plugins::{ImageBytes, PluginError, ResultPart, ToolError, ToolInput};
 use mmhost_plugins::tape::{Door, Tape, TapeCounts, TapeMode};
+use mmhost_plugins::{ImageBytes, PluginError, ResultPart, ToolError, ToolInput};
 use mmhost_rollout::{Played, Tool, taped};
 use std::fs;
 use std::path::Path;

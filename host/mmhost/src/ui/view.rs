@@ -299,11 +299,7 @@ fn plugins(plugins: &[(String, Health)], area: Rect, buffer: &mut Buffer) {
     let row = |name: &str, figures: [String; 4]| {
         let [calls, failed, median, p99] = figures;
         let name: String = name.chars().take(20).collect();
-        if wide {
-            format!("{name:<21}{calls:>10}{failed:>9}{median:>12}{p99:>13}")
-        } else {
-            format!("{name:<16.16}{calls:>7}{failed:>7}")
-        }
+        if wide { format!("{name:<21}{calls:>10}{failed:>9}{median:>12}{p99:>13}") } else { format!("{name:<16.16}{calls:>7}{failed:>7}") }
     };
     let heading = row("plugin", ["calls", "failed", "median ms", "p99 ms"].map(String::from));
     Line::styled(heading, FAINT).render(Rect { height: 1, ..area }, buffer);

@@ -30,7 +30,10 @@ struct Hooks {
 impl HttpDoor {
     pub fn new(network: Option<Arc<Network>>, info: &PluginInfo, log: &CallLog) -> Self {
         let budget = Arc::new(Budget::new(info.limits.http_requests, info.limits.http_bytes, info.account.clone()));
-        HttpDoor { context: WasiHttpCtx::new(), hooks: Hooks { network, budget, tape: info.tape.clone(), plugin: info.name.clone(), log: log.clone() } }
+        HttpDoor {
+            context: WasiHttpCtx::new(),
+            hooks: Hooks { network, budget, tape: info.tape.clone(), plugin: info.name.clone(), log: log.clone() },
+        }
     }
 }
 
@@ -115,7 +118,13 @@ struct Answer {
 }
 
 /// The answer on record, or from the network. The request is known by what the guest wrote, so that no secret is on record.
-async fn recorded(tape: &Tape, network: &Network, plugin: &str, request: Request, budget: &Budget) -> std::result::Result<Response, NetError> {
+async fn recorded(
+    tape: &Tape,
+    network: &Network,
+    plugin: &str,
+    request: Request,
+    budget: &Budget,
+) -> std::result::Result<Response, NetError> {
     let Request { method, url, headers, body } = &request;
     let asked = format!("{method} {url}");
     let mut parts: Vec<&[u8]> = vec![method.as_str().as_bytes(), url.as_bytes(), body];
