@@ -56,6 +56,24 @@ fn a_run_stops_before_it_overspends_and_goes_on_with_more() {
 }
 
 #[test]
+fn what_the_guide_lays_down_can_be_laid_down() {
+    let mmhost = Mmhost::new();
+    let guide = fs::read_to_string(common::root().join("docs/operating.md")).unwrap();
+    let blocks: Vec<&str> = guide.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let tables = blocks.iter().filter(|block| block.starts_with("[plugins."));
+    let mut seen = 0;
+    for block in tables {
+        let file = config(&mmhost, &format!("guide-{seen}.toml"), block);
+        // Also where it is not granted; a key that is none fails to parse.
+        let out = mmhost.output(&["plugin", "list", &common::plugins(), "--config", &file]);
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert!(!said.contains("not a valid configuration"), "{block}{said}");
+        seen += 1;
+    }
+    assert!(seen >= 2, "{seen} blocks");
+}
+
+#[test]
 fn a_reward_that_fails_masks_or_stops_as_laid_down() {
     let mmhost = Mmhost::new();
     let folder = mmhost.path("plugins");

@@ -153,6 +153,9 @@ impl Session {
         fn replaced<P: Clone>(old: &[P], new: &[P], name: impl Fn(&P) -> &str) -> Vec<P> {
             old.iter().map(|old| new.iter().find(|new| name(new) == name(old)).unwrap_or(old).clone()).collect()
         }
+        if let Some(other) = changed.infos().iter().find(|new| !self.infos().any(|old| old.name == new.name && old.kind == new.kind)) {
+            return Err(bad_input(format!("{} has become a {}, which the run does not use it as", other.name, other.kind)));
+        }
         let tools = replaced(&self.tools, &changed.tools, |tool| &tool.info().name);
         self.protocol = protocol(&self.config, &tools)?;
         self.roles = ToolRoles::of(&tools);

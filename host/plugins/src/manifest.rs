@@ -382,7 +382,7 @@ mod tests {
             (&format!("{HEAD}componet = \"p.wasm\""), "unknown field `componet`"),
             (&format!("{HEAD}[limits]\nmemory_mib = 4096"), "limits.memory_mib"),
             (&format!("{HEAD}[limits]\ndeadline_ms = 0"), "limits.deadline_ms"),
-            (&format!("{HEAD}[limits]\nfuel = 1"), "unknown field `fuel`"),
+            (&format!("{HEAD}[limits]\nfule = 1"), "unknown field `fule`"),
             (&format!("{HEAD}[ask]\nhosts = [\"*\"]"), "`*` has a `*` elsewhere than in front"),
             (&format!("{HEAD}[ask]\nhosts = [\"a.org/b\"]"), "more than scheme, host and port"),
             (&format!("{HEAD}[ask]\nhosts = [\"a.org\"]\nmethods = [\"get\"]"), "`get` is no method"),

@@ -372,7 +372,7 @@ mod tests {
         assert!(lines[5].starts_with("searching") && lines[5].contains("█") && lines[5].contains("KL                   –"), "{lines:#?}");
         assert!(lines[6].starts_with("entropy          0.200  ▄▄▄▄"), "{lines:#?}");
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(words(&lines[9]), ["image-search", "20", "0", "1.50", "12.5"]);
+        assert_eq!(words(&lines[9]), ["image-search", "20", "0", "3.00", "12.5"]);
         assert_eq!(words(&lines[10]), ["text-search", "10", "3", "3.00", "12.5"]);
     }
 
