@@ -14,6 +14,9 @@ use registry::{PASSWORD, Registry, USER, base64};
 
 const WEB: &str = "web-search";
 
+/// Something done to an artifact's manifest.
+type Change = fn(&mut serde_json::Value);
+
 /// A file of a reference plugin.
 fn reference(plugin: &str, file: &str) -> Vec<u8> {
     fs::read(root().join("plugins").join(plugin).join(file)).unwrap()
@@ -170,7 +173,7 @@ fn a_registry_that_gives_out_something_else_is_not_believed() {
         assert!(words.iter().all(|word| message.contains(word)), "{words:?}: {message}");
         assert_nothing_added(&mmhost);
     };
-    let with = |change: fn(&mut serde_json::Value)| {
+    let with = |change: Change| {
         let mut manifest = good.clone();
         change(&mut manifest);
         manifest.to_string().into_bytes()
@@ -178,7 +181,7 @@ fn a_registry_that_gives_out_something_else_is_not_believed() {
 
     registry.set_manifest(&format!("me/web-search/sha256:{digest}"), &with(|m| m["annotations"] = serde_json::json!({})));
     add(artifact, &["its manifest: found sha256:", digest]);
-    let changes: [(fn(&mut serde_json::Value), &[&str]); 6] = [
+    let changes: [(Change, &[&str]); 6] = [
         (
             |m| m["config"]["mediaType"] = "application/vnd.oci.image.config.v1+json".into(),
             &["config", "image.config", "vnd.wasm.config.v0+json"],

@@ -155,8 +155,9 @@ fn ctrl_c_leaves_a_terminal_to_go_on_with() {
         config.display()
     );
     let log = mmhost.path("typescript");
-    let mut script = Command::new("script")
-        .args(["-qfec", &line, &log.display().to_string()])
+    // Whoever runs the tests in the background may have had the signal ignored, and children inherit that.
+    let mut script = Command::new("env")
+        .args(["--default-signal=INT", "script", "-qfec", &line, &log.display().to_string()])
         .current_dir(mmhost.path("."))
         .env("MMHOST_CACHE", mmhost.path("cache"))
         .env("TERM", "xterm-256color")

@@ -6,7 +6,7 @@ use crate::manifest::MANIFEST;
 use crate::signature::{PublicKey, Signed, signature_path};
 use crate::{PluginError, Result};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Demands on the plugins of a run. Those that it does not use are left alone.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +17,30 @@ pub struct Demands {
     pub locked: bool,
     /// Unless empty, one of these keys must have signed them.
     pub trusted_keys: Vec<PublicKey>,
+}
+
+/// Something of a plugin that is not what the lock file pins.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{}: field `plugins.{plugin}.{field}`: found {found} in {}, expected {expected}, to which --locked holds the run; {mend}",
+    lock.display(),
+    file.display()
+)]
+pub struct Drift {
+    /// The lock file.
+    pub lock: PathBuf,
+    /// Plugin.
+    pub plugin: String,
+    /// The field of the pin.
+    pub field: &'static str,
+    /// What differs from it.
+    pub file: PathBuf,
+    /// Its digest.
+    pub found: String,
+    /// The pinned digest.
+    pub expected: String,
+    /// What to do.
+    pub mend: String,
 }
 
 impl Demands {
@@ -41,7 +65,7 @@ impl Demands {
 fn check_pin(plugin: &CheckedPlugin, folder: &Path) -> Result<()> {
     let dir = crate::host::lock_dir(folder);
     let drift = |field: &'static str, file: &Path, found: String, expected: &str, mend: String| {
-        Err(PluginError::Drift {
+        Err(PluginError::Drift(Box::new(Drift {
             lock: dir.join(LOCK),
             plugin: plugin.manifest.name.clone(),
             field,
@@ -49,7 +73,7 @@ fn check_pin(plugin: &CheckedPlugin, folder: &Path) -> Result<()> {
             found,
             expected: expected.into(),
             mend,
-        })
+        })))
     };
     let pin = &plugin.pin;
     let found = pinned(plugin.manifest_text.as_bytes());

@@ -1,5 +1,6 @@
 //! What can go wrong with plugins, and whose fault it is.
 
+use crate::demands::Drift;
 use std::path::PathBuf;
 
 /// Why a plugin call or a plugin folder failed.
@@ -247,27 +248,8 @@ pub enum PluginError {
         expected: String,
     },
     /// `--locked`: something of a plugin is not what the lock file pins.
-    #[error(
-        "{}: field `plugins.{plugin}.{field}`: found {found} in {}, expected {expected}, to which --locked holds the run; {mend}",
-        lock.display(),
-        file.display()
-    )]
-    Drift {
-        /// The lock file.
-        lock: PathBuf,
-        /// Plugin.
-        plugin: String,
-        /// The field of the pin.
-        field: &'static str,
-        /// What differs from it.
-        file: PathBuf,
-        /// Its digest.
-        found: String,
-        /// The pinned digest.
-        expected: String,
-        /// What to do.
-        mend: String,
-    },
+    #[error(transparent)]
+    Drift(Box<Drift>),
     /// A plugin is not signed as it must be.
     #[error(
         "{}: found {found}; expected {expected}; have it signed with `mmhost plugin sign`, or demand no signature (`[plugins] trusted_keys` \

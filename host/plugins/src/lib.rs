@@ -40,7 +40,7 @@ pub mod tape;
 mod tool;
 mod types;
 
-pub use demands::Demands;
+pub use demands::{Demands, Drift};
 pub use error::{ConfigFault, PluginError, Result, ToolError};
 pub use filter::FilterPlugin;
 pub use grant::{Grant, Grants, lines_to_add};
