@@ -10,8 +10,11 @@ use std::path::Path;
 use std::sync::LazyLock;
 use url::{Host, Url};
 
+/// What takes the fuzzer's bytes; it panics where something does not hold.
+pub type Target = fn(&[u8]);
+
 /// The targets by name.
-pub const TARGETS: [(&str, fn(&[u8])); 5] =
+pub const TARGETS: [(&str, Target); 5] =
     [("manifest", manifest), ("lock", lock), ("protocol", protocol), ("recording", recording), ("url_policy", url_policy)];
 
 /// A manifest is refused or sane: within the ceilings, with a configuration that its own schema admits.
