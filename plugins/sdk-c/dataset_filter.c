@@ -33,6 +33,11 @@ extern void __wasm_import_mmhost_plugin_config_get(uint8_t *);
 __attribute__((__import_module__("mmhost:plugin/log@0.1.0"), __import_name__("write")))
 extern void __wasm_import_mmhost_plugin_log_write(int32_t, uint8_t *, size_t);
 
+// Imported Functions from `mmhost:plugin/llm@0.2.0`
+
+__attribute__((__import_module__("mmhost:plugin/llm@0.2.0"), __import_name__("complete")))
+extern void __wasm_import_mmhost_plugin_llm_complete(uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
 // Exported Functions from `mmhost:plugin/filtering@0.1.0`
 
 __attribute__((__weak__, __export_name__("cabi_post_mmhost:plugin/filtering@0.1.0#describe")))
@@ -225,6 +230,80 @@ void mmhost_plugin_images_result_list_u8_image_error_free(mmhost_plugin_images_r
     dataset_filter_list_u8_free(&ptr->val.ok);
   } else {
     mmhost_plugin_images_image_error_free(&ptr->val.err);
+  }
+}
+
+void mmhost_plugin_llm_message_free(mmhost_plugin_llm_message_t *ptr) {
+  dataset_filter_string_free(&ptr->text);
+}
+
+void mmhost_plugin_llm_list_message_free(mmhost_plugin_llm_list_message_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    mmhost_plugin_llm_message_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      mmhost_plugin_llm_message_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void mmhost_plugin_llm_request_free(mmhost_plugin_llm_request_t *ptr) {
+  mmhost_plugin_llm_list_message_free(&ptr->messages);
+}
+
+void mmhost_plugin_llm_completion_free(mmhost_plugin_llm_completion_t *ptr) {
+  dataset_filter_string_free(&ptr->text);
+}
+
+void mmhost_plugin_llm_llm_error_free(mmhost_plugin_llm_llm_error_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      dataset_filter_string_free(&ptr->val.not_granted);
+      break;
+    }
+    case 1: {
+      dataset_filter_string_free(&ptr->val.bad_request);
+      break;
+    }
+    case 2: {
+      dataset_filter_string_free(&ptr->val.over_limit);
+      break;
+    }
+    case 3: {
+      dataset_filter_string_free(&ptr->val.failed);
+      break;
+    }
+  }
+}
+
+void mmhost_plugin_llm_list_request_free(mmhost_plugin_llm_list_request_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    mmhost_plugin_llm_request_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      mmhost_plugin_llm_request_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void mmhost_plugin_llm_result_completion_llm_error_free(mmhost_plugin_llm_result_completion_llm_error_t *ptr) {
+  if (!ptr->is_err) {
+    mmhost_plugin_llm_completion_free(&ptr->val.ok);
+  } else {
+    mmhost_plugin_llm_llm_error_free(&ptr->val.err);
+  }
+}
+
+void mmhost_plugin_llm_list_result_completion_llm_error_free(mmhost_plugin_llm_list_result_completion_llm_error_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    mmhost_plugin_llm_result_completion_llm_error_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      mmhost_plugin_llm_result_completion_llm_error_free(&list_ptr[i]);
+    }
+    free(list_ptr);
   }
 }
 
@@ -509,6 +588,14 @@ void mmhost_plugin_config_get(dataset_filter_string_t *ret) {
 
 void mmhost_plugin_log_write(mmhost_plugin_log_level_t level, dataset_filter_string_t *message) {
   __wasm_import_mmhost_plugin_log_write((int32_t) level, (uint8_t *) (*message).ptr, (*message).len);
+}
+
+void mmhost_plugin_llm_complete(dataset_filter_string_t *model, mmhost_plugin_llm_list_request_t *batch, mmhost_plugin_llm_list_result_completion_llm_error_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_mmhost_plugin_llm_complete((uint8_t *) (*model).ptr, (*model).len, (uint8_t *) (*batch).ptr, (*batch).len, ptr);
+  *ret = (mmhost_plugin_llm_list_result_completion_llm_error_t) { (mmhost_plugin_llm_result_completion_llm_error_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
 }
 
 __attribute__((__export_name__("mmhost:plugin/filtering@0.1.0#describe")))

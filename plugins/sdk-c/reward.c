@@ -13,9 +13,14 @@ extern void __wasm_import_mmhost_plugin_config_get(uint8_t *);
 __attribute__((__import_module__("mmhost:plugin/log@0.1.0"), __import_name__("write")))
 extern void __wasm_import_mmhost_plugin_log_write(int32_t, uint8_t *, size_t);
 
-// Exported Functions from `mmhost:plugin/scoring@0.1.0`
+// Imported Functions from `mmhost:plugin/llm@0.2.0`
 
-__attribute__((__weak__, __export_name__("cabi_post_mmhost:plugin/scoring@0.1.0#describe")))
+__attribute__((__import_module__("mmhost:plugin/llm@0.2.0"), __import_name__("complete")))
+extern void __wasm_import_mmhost_plugin_llm_complete(uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+// Exported Functions from `mmhost:plugin/scoring@0.2.0`
+
+__attribute__((__weak__, __export_name__("cabi_post_mmhost:plugin/scoring@0.2.0#describe")))
 void __wasm_export_exports_mmhost_plugin_scoring_describe_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
@@ -62,7 +67,7 @@ void __wasm_export_exports_mmhost_plugin_scoring_describe_post_return(uint8_t * 
   }
 }
 
-__attribute__((__weak__, __export_name__("cabi_post_mmhost:plugin/scoring@0.1.0#score")))
+__attribute__((__weak__, __export_name__("cabi_post_mmhost:plugin/scoring@0.2.0#score")))
 void __wasm_export_exports_mmhost_plugin_scoring_score_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
@@ -153,6 +158,80 @@ static uint8_t RET_AREA[(8+8*sizeof(void*))];
 
 // Helper Functions
 
+void mmhost_plugin_llm_message_free(mmhost_plugin_llm_message_t *ptr) {
+  reward_string_free(&ptr->text);
+}
+
+void mmhost_plugin_llm_list_message_free(mmhost_plugin_llm_list_message_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    mmhost_plugin_llm_message_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      mmhost_plugin_llm_message_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void mmhost_plugin_llm_request_free(mmhost_plugin_llm_request_t *ptr) {
+  mmhost_plugin_llm_list_message_free(&ptr->messages);
+}
+
+void mmhost_plugin_llm_completion_free(mmhost_plugin_llm_completion_t *ptr) {
+  reward_string_free(&ptr->text);
+}
+
+void mmhost_plugin_llm_llm_error_free(mmhost_plugin_llm_llm_error_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      reward_string_free(&ptr->val.not_granted);
+      break;
+    }
+    case 1: {
+      reward_string_free(&ptr->val.bad_request);
+      break;
+    }
+    case 2: {
+      reward_string_free(&ptr->val.over_limit);
+      break;
+    }
+    case 3: {
+      reward_string_free(&ptr->val.failed);
+      break;
+    }
+  }
+}
+
+void mmhost_plugin_llm_list_request_free(mmhost_plugin_llm_list_request_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    mmhost_plugin_llm_request_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      mmhost_plugin_llm_request_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void mmhost_plugin_llm_result_completion_llm_error_free(mmhost_plugin_llm_result_completion_llm_error_t *ptr) {
+  if (!ptr->is_err) {
+    mmhost_plugin_llm_completion_free(&ptr->val.ok);
+  } else {
+    mmhost_plugin_llm_llm_error_free(&ptr->val.err);
+  }
+}
+
+void mmhost_plugin_llm_list_result_completion_llm_error_free(mmhost_plugin_llm_list_result_completion_llm_error_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    mmhost_plugin_llm_result_completion_llm_error_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      mmhost_plugin_llm_result_completion_llm_error_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
 void mmhost_plugin_types_bad_value_free(mmhost_plugin_types_bad_value_t *ptr) {
   reward_string_free(&ptr->field);
   reward_string_free(&ptr->found);
@@ -177,12 +256,14 @@ void mmhost_plugin_types_call_view_free(mmhost_plugin_types_call_view_t *ptr) {
   reward_string_free(&ptr->argument);
 }
 
-void exports_mmhost_plugin_scoring_call_view_free(exports_mmhost_plugin_scoring_call_view_t *ptr) {
-  mmhost_plugin_types_call_view_free(ptr);
-}
-
 void exports_mmhost_plugin_scoring_config_error_free(exports_mmhost_plugin_scoring_config_error_t *ptr) {
   mmhost_plugin_types_config_error_free(ptr);
+}
+
+void exports_mmhost_plugin_scoring_call_free(exports_mmhost_plugin_scoring_call_t *ptr) {
+  reward_string_free(&ptr->tool);
+  reward_string_free(&ptr->argument);
+  reward_string_free(&ptr->answer);
 }
 
 void reward_list_string_free(reward_list_string_t *ptr) {
@@ -196,12 +277,12 @@ void reward_list_string_free(reward_list_string_t *ptr) {
   }
 }
 
-void exports_mmhost_plugin_scoring_list_call_view_free(exports_mmhost_plugin_scoring_list_call_view_t *ptr) {
+void exports_mmhost_plugin_scoring_list_call_free(exports_mmhost_plugin_scoring_list_call_t *ptr) {
   size_t list_len = ptr->len;
   if (list_len > 0) {
-    exports_mmhost_plugin_scoring_call_view_t *list_ptr = ptr->ptr;
+    exports_mmhost_plugin_scoring_call_t *list_ptr = ptr->ptr;
     for (size_t i = 0; i < list_len; i++) {
-      exports_mmhost_plugin_scoring_call_view_free(&list_ptr[i]);
+      exports_mmhost_plugin_scoring_call_free(&list_ptr[i]);
     }
     free(list_ptr);
   }
@@ -213,7 +294,7 @@ void exports_mmhost_plugin_scoring_episode_free(exports_mmhost_plugin_scoring_ep
   reward_string_free(&ptr->ground_truth);
   reward_list_string_free(&ptr->candidate_answers);
   reward_list_string_free(&ptr->turns);
-  exports_mmhost_plugin_scoring_list_call_view_free(&ptr->calls);
+  exports_mmhost_plugin_scoring_list_call_free(&ptr->calls);
   reward_string_free(&ptr->ending);
 }
 
@@ -344,7 +425,15 @@ void mmhost_plugin_log_write(mmhost_plugin_log_level_t level, reward_string_t *m
   __wasm_import_mmhost_plugin_log_write((int32_t) level, (uint8_t *) (*message).ptr, (*message).len);
 }
 
-__attribute__((__export_name__("mmhost:plugin/scoring@0.1.0#describe")))
+void mmhost_plugin_llm_complete(reward_string_t *model, mmhost_plugin_llm_list_request_t *batch, mmhost_plugin_llm_list_result_completion_llm_error_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_mmhost_plugin_llm_complete((uint8_t *) (*model).ptr, (*model).len, (uint8_t *) (*batch).ptr, (*batch).len, ptr);
+  *ret = (mmhost_plugin_llm_list_result_completion_llm_error_t) { (mmhost_plugin_llm_result_completion_llm_error_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+__attribute__((__export_name__("mmhost:plugin/scoring@0.2.0#describe")))
 uint8_t * __wasm_export_exports_mmhost_plugin_scoring_describe(void) {
   exports_mmhost_plugin_scoring_result_description_config_error_t ret;
   exports_mmhost_plugin_scoring_description_t ok;
@@ -391,7 +480,7 @@ uint8_t * __wasm_export_exports_mmhost_plugin_scoring_describe(void) {
   return ptr;
 }
 
-__attribute__((__export_name__("mmhost:plugin/scoring@0.1.0#score")))
+__attribute__((__export_name__("mmhost:plugin/scoring@0.2.0#score")))
 uint8_t * __wasm_export_exports_mmhost_plugin_scoring_score(uint8_t * arg, size_t arg0) {
   exports_mmhost_plugin_scoring_list_episode_t arg1 = (exports_mmhost_plugin_scoring_list_episode_t) { (exports_mmhost_plugin_scoring_episode_t*)(arg), (arg0) };
   exports_mmhost_plugin_scoring_result_list_verdict_reward_error_t ret;

@@ -26,6 +26,99 @@ typedef uint8_t mmhost_plugin_log_level_t;
 // The call fails because of this.
 #define MMHOST_PLUGIN_LOG_LEVEL_ERROR 3
 
+// Who says something.
+typedef uint8_t mmhost_plugin_llm_role_t;
+
+// Whoever sets the task.
+#define MMHOST_PLUGIN_LLM_ROLE_SYSTEM 0
+// Whoever asks.
+#define MMHOST_PLUGIN_LLM_ROLE_USER 1
+// The model: an earlier answer, or an example of one.
+#define MMHOST_PLUGIN_LLM_ROLE_ASSISTANT 2
+
+// Something that is said.
+typedef struct mmhost_plugin_llm_message_t {
+  // Who says it.
+  mmhost_plugin_llm_role_t   role;
+  // What. Control tokens of the model's chat template in it are plain text.
+  reward_string_t   text;
+} mmhost_plugin_llm_message_t;
+
+typedef struct {
+  mmhost_plugin_llm_message_t *ptr;
+  size_t len;
+} mmhost_plugin_llm_list_message_t;
+
+// What a model is asked.
+typedef struct mmhost_plugin_llm_request_t {
+  // The conversation so far, to which the model gives the next answer.
+  mmhost_plugin_llm_list_message_t   messages;
+  // Most tokens of the answer; at least 1.
+  uint32_t   max_tokens;
+  // Temperature of the sampling, 0 to 2; 0 takes the likeliest token each time.
+  float   temperature;
+  // Seed of the sampling. Endpoints do their best to honour it; a model in the host's memory does.
+  uint64_t   seed;
+} mmhost_plugin_llm_request_t;
+
+// Why a model stopped.
+typedef uint8_t mmhost_plugin_llm_finish_t;
+
+// It was done.
+#define MMHOST_PLUGIN_LLM_FINISH_STOP 0
+// It had written as many tokens as it may.
+#define MMHOST_PLUGIN_LLM_FINISH_LENGTH 1
+
+// What a model answers.
+typedef struct mmhost_plugin_llm_completion_t {
+  // Its text, without control tokens.
+  reward_string_t   text;
+  // Why it stopped.
+  mmhost_plugin_llm_finish_t   finish;
+  // Tokens of the conversation, as the model counts them.
+  uint32_t   prompt_tokens;
+  // Tokens of the answer.
+  uint32_t   completion_tokens;
+} mmhost_plugin_llm_completion_t;
+
+// Why there is no answer.
+typedef struct mmhost_plugin_llm_llm_error_t {
+  uint8_t tag;
+  union {
+    reward_string_t     not_granted;
+    reward_string_t     bad_request;
+    reward_string_t     over_limit;
+    reward_string_t     failed;
+  } val;
+} mmhost_plugin_llm_llm_error_t;
+
+// The run does not grant this model to the plugin. Carries the line to add to the manifest or the run's configuration.
+#define MMHOST_PLUGIN_LLM_LLM_ERROR_NOT_GRANTED 0
+// The request makes no sense, e.g. it has no message. Says what would.
+#define MMHOST_PLUGIN_LLM_LLM_ERROR_BAD_REQUEST 1
+// The call has asked models for as much as it may. Carries the limit in words.
+#define MMHOST_PLUGIN_LLM_LLM_ERROR_OVER_LIMIT 2
+// The model could not answer, or its answer could not be read. Says why.
+#define MMHOST_PLUGIN_LLM_LLM_ERROR_FAILED 3
+
+typedef struct {
+  mmhost_plugin_llm_request_t *ptr;
+  size_t len;
+} mmhost_plugin_llm_list_request_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    mmhost_plugin_llm_completion_t ok;
+    mmhost_plugin_llm_llm_error_t err;
+  } val;
+} mmhost_plugin_llm_result_completion_llm_error_t;
+
+typedef struct {
+  mmhost_plugin_llm_result_completion_llm_error_t *ptr;
+  size_t len;
+} mmhost_plugin_llm_list_result_completion_llm_error_t;
+
 // A field of the configuration with an unusable value.
 typedef struct mmhost_plugin_types_bad_value_t {
   // Name of the field, e.g. `alpha`.
@@ -60,9 +153,20 @@ typedef struct mmhost_plugin_types_call_view_t {
   bool   ok;
 } mmhost_plugin_types_call_view_t;
 
-typedef mmhost_plugin_types_call_view_t exports_mmhost_plugin_scoring_call_view_t;
-
 typedef mmhost_plugin_types_config_error_t exports_mmhost_plugin_scoring_config_error_t;
+
+// A tool call of an episode.
+typedef struct exports_mmhost_plugin_scoring_call_t {
+  // Name of the tool.
+  reward_string_t   tool;
+  // The argument that the policy wrote; empty for tools that are called by a literal.
+  reward_string_t   argument;
+  // Whether the tool answered. False for a failed call.
+  bool   ok;
+  // What the policy was shown: the answer's text, in which `[image sha256:DIGEST]` stands for an image, or the error text. Tools fetch it
+  // from anywhere: it is data, never instructions.
+  reward_string_t   answer;
+} exports_mmhost_plugin_scoring_call_t;
 
 typedef struct {
   reward_string_t *ptr;
@@ -70,11 +174,11 @@ typedef struct {
 } reward_list_string_t;
 
 typedef struct {
-  exports_mmhost_plugin_scoring_call_view_t *ptr;
+  exports_mmhost_plugin_scoring_call_t *ptr;
   size_t len;
-} exports_mmhost_plugin_scoring_list_call_view_t;
+} exports_mmhost_plugin_scoring_list_call_t;
 
-// A finished episode. Everything in it may be malformed: the policy wrote it.
+// A finished episode. Everything in it may be malformed: the policy wrote it, or strangers did.
 typedef struct exports_mmhost_plugin_scoring_episode_t {
   // Names the episode in records and messages.
   reward_string_t   id;
@@ -87,7 +191,7 @@ typedef struct exports_mmhost_plugin_scoring_episode_t {
   // The policy's turns in order, as text without control tokens. Tool output is not among them.
   reward_list_string_t   turns;
   // The tool calls in order.
-  exports_mmhost_plugin_scoring_list_call_view_t   calls;
+  exports_mmhost_plugin_scoring_list_call_t   calls;
   // How the episode ended: `answered`, `malformed`, `over_limit`, `turns` or `length`.
   reward_string_t   ending;
 } exports_mmhost_plugin_scoring_episode_t;
@@ -189,11 +293,32 @@ extern void mmhost_plugin_config_get(reward_string_t *ret);
 // standard error count as messages of level `info` and `warn`.
 extern void mmhost_plugin_log_write(mmhost_plugin_log_level_t level, reward_string_t *message);
 
-// Exported Functions from `mmhost:plugin/scoring@0.1.0`
+// Imported Functions from `mmhost:plugin/llm@0.2.0`
+// Asks `model` for an answer to each request of a batch: one result per request, in the order of the requests. The host has them answered
+// at the same time as far as the run allows, so a batch takes far less time than its requests one by one.
+extern void mmhost_plugin_llm_complete(reward_string_t *model, mmhost_plugin_llm_list_request_t *batch, mmhost_plugin_llm_list_result_completion_llm_error_t *ret);
+
+// Exported Functions from `mmhost:plugin/scoring@0.2.0`
 bool exports_mmhost_plugin_scoring_describe(exports_mmhost_plugin_scoring_description_t *ret, exports_mmhost_plugin_scoring_config_error_t *err);
 bool exports_mmhost_plugin_scoring_score(exports_mmhost_plugin_scoring_list_episode_t *batch, exports_mmhost_plugin_scoring_list_verdict_t *ret, exports_mmhost_plugin_scoring_reward_error_t *err);
 
 // Helper Functions
+
+void mmhost_plugin_llm_message_free(mmhost_plugin_llm_message_t *ptr);
+
+void mmhost_plugin_llm_list_message_free(mmhost_plugin_llm_list_message_t *ptr);
+
+void mmhost_plugin_llm_request_free(mmhost_plugin_llm_request_t *ptr);
+
+void mmhost_plugin_llm_completion_free(mmhost_plugin_llm_completion_t *ptr);
+
+void mmhost_plugin_llm_llm_error_free(mmhost_plugin_llm_llm_error_t *ptr);
+
+void mmhost_plugin_llm_list_request_free(mmhost_plugin_llm_list_request_t *ptr);
+
+void mmhost_plugin_llm_result_completion_llm_error_free(mmhost_plugin_llm_result_completion_llm_error_t *ptr);
+
+void mmhost_plugin_llm_list_result_completion_llm_error_free(mmhost_plugin_llm_list_result_completion_llm_error_t *ptr);
 
 void mmhost_plugin_types_bad_value_free(mmhost_plugin_types_bad_value_t *ptr);
 
@@ -201,13 +326,13 @@ void mmhost_plugin_types_config_error_free(mmhost_plugin_types_config_error_t *p
 
 void mmhost_plugin_types_call_view_free(mmhost_plugin_types_call_view_t *ptr);
 
-void exports_mmhost_plugin_scoring_call_view_free(exports_mmhost_plugin_scoring_call_view_t *ptr);
-
 void exports_mmhost_plugin_scoring_config_error_free(exports_mmhost_plugin_scoring_config_error_t *ptr);
+
+void exports_mmhost_plugin_scoring_call_free(exports_mmhost_plugin_scoring_call_t *ptr);
 
 void reward_list_string_free(reward_list_string_t *ptr);
 
-void exports_mmhost_plugin_scoring_list_call_view_free(exports_mmhost_plugin_scoring_list_call_view_t *ptr);
+void exports_mmhost_plugin_scoring_list_call_free(exports_mmhost_plugin_scoring_list_call_t *ptr);
 
 void exports_mmhost_plugin_scoring_episode_free(exports_mmhost_plugin_scoring_episode_t *ptr);
 

@@ -41,6 +41,11 @@ extern void __wasm_import_mmhost_plugin_config_get(uint8_t *);
 __attribute__((__import_module__("mmhost:plugin/log@0.1.0"), __import_name__("write")))
 extern void __wasm_import_mmhost_plugin_log_write(int32_t, uint8_t *, size_t);
 
+// Imported Functions from `mmhost:plugin/llm@0.2.0`
+
+__attribute__((__import_module__("mmhost:plugin/llm@0.2.0"), __import_name__("complete")))
+extern void __wasm_import_mmhost_plugin_llm_complete(uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
 // Exported Functions from `mmhost:plugin/tool@0.1.0`
 
 __attribute__((__weak__, __export_name__("cabi_post_mmhost:plugin/tool@0.1.0#describe")))
@@ -316,6 +321,80 @@ void mmhost_plugin_corpus_result_list_hit_corpus_error_free(mmhost_plugin_corpus
     mmhost_plugin_corpus_list_hit_free(&ptr->val.ok);
   } else {
     mmhost_plugin_corpus_corpus_error_free(&ptr->val.err);
+  }
+}
+
+void mmhost_plugin_llm_message_free(mmhost_plugin_llm_message_t *ptr) {
+  search_tool_string_free(&ptr->text);
+}
+
+void mmhost_plugin_llm_list_message_free(mmhost_plugin_llm_list_message_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    mmhost_plugin_llm_message_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      mmhost_plugin_llm_message_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void mmhost_plugin_llm_request_free(mmhost_plugin_llm_request_t *ptr) {
+  mmhost_plugin_llm_list_message_free(&ptr->messages);
+}
+
+void mmhost_plugin_llm_completion_free(mmhost_plugin_llm_completion_t *ptr) {
+  search_tool_string_free(&ptr->text);
+}
+
+void mmhost_plugin_llm_llm_error_free(mmhost_plugin_llm_llm_error_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      search_tool_string_free(&ptr->val.not_granted);
+      break;
+    }
+    case 1: {
+      search_tool_string_free(&ptr->val.bad_request);
+      break;
+    }
+    case 2: {
+      search_tool_string_free(&ptr->val.over_limit);
+      break;
+    }
+    case 3: {
+      search_tool_string_free(&ptr->val.failed);
+      break;
+    }
+  }
+}
+
+void mmhost_plugin_llm_list_request_free(mmhost_plugin_llm_list_request_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    mmhost_plugin_llm_request_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      mmhost_plugin_llm_request_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void mmhost_plugin_llm_result_completion_llm_error_free(mmhost_plugin_llm_result_completion_llm_error_t *ptr) {
+  if (!ptr->is_err) {
+    mmhost_plugin_llm_completion_free(&ptr->val.ok);
+  } else {
+    mmhost_plugin_llm_llm_error_free(&ptr->val.err);
+  }
+}
+
+void mmhost_plugin_llm_list_result_completion_llm_error_free(mmhost_plugin_llm_list_result_completion_llm_error_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    mmhost_plugin_llm_result_completion_llm_error_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      mmhost_plugin_llm_result_completion_llm_error_free(&list_ptr[i]);
+    }
+    free(list_ptr);
   }
 }
 
@@ -698,6 +777,14 @@ void mmhost_plugin_config_get(search_tool_string_t *ret) {
 
 void mmhost_plugin_log_write(mmhost_plugin_log_level_t level, search_tool_string_t *message) {
   __wasm_import_mmhost_plugin_log_write((int32_t) level, (uint8_t *) (*message).ptr, (*message).len);
+}
+
+void mmhost_plugin_llm_complete(search_tool_string_t *model, mmhost_plugin_llm_list_request_t *batch, mmhost_plugin_llm_list_result_completion_llm_error_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_mmhost_plugin_llm_complete((uint8_t *) (*model).ptr, (*model).len, (uint8_t *) (*batch).ptr, (*batch).len, ptr);
+  *ret = (mmhost_plugin_llm_list_result_completion_llm_error_t) { (mmhost_plugin_llm_result_completion_llm_error_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
 }
 
 __attribute__((__export_name__("mmhost:plugin/tool@0.1.0#describe")))

@@ -18,7 +18,7 @@ use mmhost_engine::{LocalEngine, LocalEngineOptions};
 use mmhost_learner::{GrpoOptions, Learner, OptimiserOptions, Trajectory};
 use mmhost_model::{ModelFolder, Qwen2_5Vl};
 use mmhost_plugins::{CallCost, CallForm, PluginError, ResultPart, ToolInput, ToolSpec};
-use mmhost_rollout::{ProtocolOptions, Roller, Task, Tool, Workflow};
+use mmhost_rollout::{About, ProtocolOptions, Roller, Task, Tool, Workflow};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,8 +37,8 @@ struct Echo {
 
 #[async_trait::async_trait]
 impl Tool for Echo {
-    fn spec(&self) -> &ToolSpec {
-        &self.spec
+    fn about(&self) -> About<'_> {
+        About::plain(&self.spec)
     }
 
     async fn call(&self, _: &ToolInput) -> Result<(Vec<ResultPart>, CallCost), PluginError> {

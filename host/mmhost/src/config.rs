@@ -241,7 +241,12 @@ impl Config {
         // Paths in a configuration are relative to its file, so that it works from any directory.
         let base = path.parent().unwrap_or(Path::new(""));
         let paths = config.model.path.iter_mut().chain(config.data.train.iter_mut());
-        for p in paths.chain(config.data.eval.values_mut()).chain(config.data.corpora.values_mut()) {
+        let grants = config.plugins.grants.values_mut();
+        let granted = grants.flat_map(|grant| {
+            let secrets = grant.secrets.values_mut().filter_map(|secret| secret.file.as_mut());
+            secrets.chain(grant.models.values_mut().flat_map(|model| model.path.iter_mut().chain(&mut model.key_file)))
+        });
+        for p in paths.chain(config.data.eval.values_mut()).chain(config.data.corpora.values_mut()).chain(granted) {
             *p = base.join(&*p);
         }
         Ok(config)

@@ -11,6 +11,7 @@ mod dev;
 mod evaluate;
 mod failure;
 mod ledger_table;
+mod local_models;
 mod run_dir;
 mod sampler;
 mod session;

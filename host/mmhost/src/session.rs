@@ -21,6 +21,7 @@ use crate::config::{Config, DataSource};
 use crate::corpora::Corpora;
 use crate::dev::Workbench;
 use crate::failure::{Blame, Failure, Outcome, bad_input};
+use crate::local_models::ModelFolders;
 use crate::tool_clock::ToolClock;
 use crate::ui::Ui;
 
@@ -105,6 +106,9 @@ impl Session {
         };
         let host = Arc::new(plugin_host(&config, &cache, corpora, tape.clone())?.demanding(demands));
         let ledger = host.ledger();
+        if let Some(tape) = &tape {
+            tape.tell(ledger.clone());
+        }
         let plugins = host.load_dir(plugins_dir).input(format!("cannot load the plugins of {}", plugins_dir.display()))?;
 
         let missing = |kind: &str, name: &str, has: Vec<&str>| match plugins.ungranted.get(name) {
@@ -285,7 +289,8 @@ pub fn atlas_world(config: &Config) -> Outcome<World> {
 /// The plugin runtime over some corpora.
 fn plugin_host(config: &Config, cache: &Path, corpora: Corpora, tape: Option<Arc<Tape>>) -> Outcome<PluginHost> {
     let host = PluginHost::new(host_options(config, cache, corpora)?).internal("cannot start the plugin runtime")?;
-    let host = host.with_grants(config.plugins.grants.clone()).with_tape(tape);
+    let host = host.with_grants(config.plugins.grants.clone());
+    let host = host.with_tape(tape).with_local_models(Arc::new(ModelFolders::default()));
     host.with_policies(config.plugins.policy.clone(), config.plugins.budget.clone()).input("[plugins.budget] cannot be used")
 }
 

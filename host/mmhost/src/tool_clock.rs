@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mmhost_plugins::{CallCost, PluginError, ResultPart, ToolInput, ToolSpec};
-use mmhost_rollout::Tool;
+use mmhost_plugins::{CallCost, PluginError, ResultPart, ToolInput};
+use mmhost_rollout::{About, Tool};
 
 /// Times the calls of every tool that it was put before.
 #[derive(Default)]
@@ -46,25 +46,13 @@ struct Timed {
 
 #[async_trait::async_trait]
 impl Tool for Timed {
-    fn spec(&self) -> &ToolSpec {
-        self.tool.spec()
+    fn about(&self) -> About<'_> {
+        self.tool.about()
     }
 
     async fn call(&self, input: &ToolInput) -> Result<(Vec<ResultPart>, CallCost), PluginError> {
         let _running = Running::start(&self.clock);
         self.tool.call(input).await
-    }
-
-    fn digest(&self) -> &str {
-        self.tool.digest()
-    }
-
-    fn configuration(&self) -> &str {
-        self.tool.configuration()
-    }
-
-    fn max_tokens(&self) -> usize {
-        self.tool.max_tokens()
     }
 }
 
@@ -95,15 +83,15 @@ impl Drop for Running<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mmhost_plugins::CallForm;
+    use mmhost_plugins::{CallForm, ToolSpec};
 
     /// Sleeps, then answers or fails as its argument says.
     struct Sleeper(ToolSpec);
 
     #[async_trait::async_trait]
     impl Tool for Sleeper {
-        fn spec(&self) -> &ToolSpec {
-            &self.0
+        fn about(&self) -> About<'_> {
+            About::plain(&self.0)
         }
 
         async fn call(&self, input: &ToolInput) -> Result<(Vec<ResultPart>, CallCost), PluginError> {

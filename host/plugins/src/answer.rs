@@ -1,6 +1,6 @@
 //! Checks that every kind of plugin shares: what a guest reports and returns, turned into the host's terms.
 
-use crate::bindings::tool::mmhost::plugin::types;
+use crate::bindings::imports::types;
 use crate::{ConfigFault, PluginError, PluginInfo, Result};
 
 /// Longest text of a self-description in bytes. All of them stand in every prompt.

@@ -6,9 +6,23 @@ use crate::{PluginError, Result};
 use std::path::Path;
 use wasmparser::{Encoding, Parser, Payload};
 
-/// Version of the contract that this host speaks.
-pub const CONTRACT: &str = "0.1.0";
+/// Version of the contract that new plugins are built against.
+pub const CONTRACT: &str = "0.2.0";
+/// Every version that this host speaks. None is ever taken back.
+const VERSIONS: [&str; 2] = ["0.1.0", CONTRACT];
 const PACKAGE: &str = "mmhost:plugin/";
+/// In which versions each interface was published, the newest first.
+const INTERFACES: [(&str, &[&str]); 9] = [
+    ("types", &["0.1.0"]),
+    ("images", &["0.1.0"]),
+    ("corpus", &["0.1.0"]),
+    ("config", &["0.1.0"]),
+    ("log", &["0.1.0"]),
+    ("llm", &["0.2.0"]),
+    ("tool", &["0.1.0"]),
+    ("scoring", &["0.2.0", "0.1.0"]),
+    ("filtering", &["0.1.0"]),
+];
 /// What of `wasi:http` the host offers to plugins that ask for hosts.
 const HTTP: [&str; 2] = ["wasi:http/types@0.2.", "wasi:http/outgoing-handler@0.2."];
 
@@ -56,16 +70,22 @@ impl Surface {
         Ok(surface)
     }
 
-    /// The version of the contract: that of the first interface of `mmhost:plugin`.
+    /// The lowest version of the contract that has all that the component uses, or what it names that no version has: the newest among
+    /// its interfaces, since each keeps the version in which it was published.
     pub fn contract(&self) -> Option<&str> {
-        self.exports.iter().chain(&self.imports).find_map(|name| name.strip_prefix(PACKAGE)?.split_once('@').map(|(_, version)| version))
+        let versions = self.exports.iter().chain(&self.imports).filter_map(|name| interface(name).map(|(_, version)| version));
+        // A version that is none is the more remarkable.
+        versions.max_by_key(|version| parse_version(version).unwrap_or([u64::MAX; 3]))
     }
 
-    /// Whether an interface of the contract is imported.
-    fn imports_door(&self, interface: &str) -> bool {
-        self.imports
-            .iter()
-            .any(|name| name.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@')).is_some_and(|(i, _)| i == interface))
+    /// Whether the component exports an interface of the contract in version 0.1.
+    pub(crate) fn exports_0_1(&self, wanted: &str) -> bool {
+        self.exports.iter().filter_map(|name| interface(name)).any(|(name, version)| name == wanted && version.starts_with("0.1."))
+    }
+
+    /// The import of an interface of the contract, if there is one.
+    pub(crate) fn door(&self, wanted: &str) -> Option<&String> {
+        self.imports.iter().find(|import| interface(import).is_some_and(|(name, _)| name == wanted))
     }
 
     /// Compares what the component is with what its manifest says, and with what this host offers.
@@ -75,7 +95,7 @@ impl Surface {
     /// ask for.
     pub fn check(&self, manifest: &Manifest, manifest_file: &Path, component: &Path) -> Result<()> {
         let version_error = |file: &Path, found: &str| {
-            Err(PluginError::ContractVersion { file: file.into(), found: found.into(), expected: CONTRACT.into() })
+            Err(PluginError::ContractVersion { file: file.into(), found: found.into(), expected: VERSIONS.join(" and ") })
         };
         let found = self.contract();
         if let Some(version) = found.filter(|version| !is_supported(version)) {
@@ -84,7 +104,7 @@ impl Surface {
         if !is_supported(&manifest.contract) {
             return version_error(manifest_file, &manifest.contract);
         }
-        if let Some(version) = found.filter(|version| *version != manifest.contract) {
+        if let Some(version) = found.filter(|version| parse_version(version) > parse_version(&manifest.contract)) {
             return Err(PluginError::Field {
                 file: manifest_file.into(),
                 field: "contract".into(),
@@ -97,10 +117,9 @@ impl Surface {
     }
 
     fn check_kind(&self, kind: Kind, component: &Path) -> Result<()> {
-        let name = |kind: Kind| format!("{PACKAGE}{}@", kind.interface());
-        let exports = |kind: &Kind| self.exports.iter().any(|export| export.starts_with(&name(*kind)));
-        let found: Vec<Kind> = Kind::ALL.into_iter().filter(exports).collect();
-        if found == [kind] {
+        let exports = |kind: &Kind| self.exports.iter().filter_map(|name| interface(name)).find(|(name, _)| *name == kind.interface());
+        let found: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| exports(kind).is_some()).collect();
+        if found == [kind] && exports(&kind).is_some_and(is_published) {
             return Ok(());
         }
         let listed = match self.exports.is_empty() {
@@ -108,32 +127,27 @@ impl Surface {
             false => self.exports.iter().map(|export| format!("`{export}`")).collect::<Vec<_>>().join(", "),
         };
         let hint = match found[..] {
-            [other] => format!(", which is the kind `{other}`"),
+            [other] if other != kind => format!(", which is the kind `{other}`"),
             _ => String::new(),
         };
         Err(PluginError::WrongKind {
             file: component.into(),
             kind: kind.to_string(),
             found: format!("{listed}{hint}"),
-            expected: format!("`{}{CONTRACT}` and no other interface of a kind", name(kind)),
+            expected: format!("{} and no other interface of a kind", names(kind.interface())),
         })
     }
 
     fn check_imports(&self, manifest: &Manifest, manifest_file: &Path, component: &Path) -> Result<()> {
         let doors: &[&str] = match manifest.kind {
-            Kind::SearchTool => &["types", "images", "corpus", "config", "log"],
-            Kind::Reward => &["types", "config", "log"],
-            Kind::DatasetFilter => &["types", "images", "config", "log"],
+            Kind::SearchTool => &["types", "images", "corpus", "config", "log", "llm"],
+            Kind::Reward => &["types", "config", "log", "llm"],
+            Kind::DatasetFilter => &["types", "images", "config", "log", "llm"],
         };
         for import in &self.imports {
             let reason = match import.strip_prefix(PACKAGE) {
-                Some(rest) => {
-                    let interface = rest.split('@').next().unwrap_or_default();
-                    if doors.contains(&interface) {
-                        continue;
-                    }
-                    format!("plugins of kind `{}` have no such door", manifest.kind)
-                }
+                Some(_) if interface(import).is_some_and(|door| doors.contains(&door.0) && is_published(door)) => continue,
+                Some(_) => format!("plugins of kind `{}` have no such door", manifest.kind),
                 None if wasi::LINKED.iter().any(|prefix| import.starts_with(prefix)) => continue,
                 None if HTTP.iter().any(|prefix| import.starts_with(prefix)) => {
                     if manifest.ask.hosts.is_empty() {
@@ -150,20 +164,46 @@ impl Surface {
             };
             return Err(PluginError::ForbiddenImport { file: component.into(), import: import.clone(), reason });
         }
-        if self.imports_door("corpus") && manifest.ask.corpora.is_empty() {
-            return Err(PluginError::MissingAsk {
-                file: manifest_file.into(),
-                import: format!("{PACKAGE}corpus@{CONTRACT}"),
-                line: "`corpora = [\"default\"]` under `[ask]`".into(),
-            });
+        let asks = [
+            ("corpus", manifest.ask.corpora.is_empty(), "`corpora = [\"default\"]`"),
+            ("llm", manifest.ask.models.is_empty(), "`models = [\"judge\"]`"),
+        ];
+        match asks.into_iter().filter(|(_, nothing, _)| *nothing).find_map(|(door, _, line)| Some((self.door(door)?, line))) {
+            Some((import, line)) => {
+                Err(PluginError::MissingAsk { file: manifest_file.into(), import: import.clone(), line: format!("{line} under `[ask]`") })
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
-/// Same major and minor version, and no patch that this host does not know yet.
+/// Name and version of an interface of the contract.
+fn interface(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix(PACKAGE)?.split_once('@')
+}
+
+/// Whether a version of an interface is one that was published.
+fn is_published((name, version): (&str, &str)) -> bool {
+    versions(name).iter().any(|own| is_compatible(version, own))
+}
+
+fn versions(interface: &str) -> &'static [&'static str] {
+    INTERFACES.iter().find(|(name, _)| *name == interface).map_or(&[], |(_, versions)| *versions)
+}
+
+/// Every full name of an interface, in words.
+fn names(interface: &str) -> String {
+    let names: Vec<String> = versions(interface).iter().map(|version| format!("`{PACKAGE}{interface}@{version}`")).collect();
+    names.join(" or ")
+}
+
 fn is_supported(version: &str) -> bool {
-    match (parse_version(version), parse_version(CONTRACT)) {
+    VERSIONS.into_iter().any(|own| is_compatible(version, own))
+}
+
+/// Same major and minor version as one of the host's own, and no patch that this host does not know yet.
+fn is_compatible(version: &str, own: &str) -> bool {
+    match (parse_version(version), parse_version(own)) {
         (Some(found), Some(own)) => found[..2] == own[..2] && found[2] <= own[2],
         _ => false,
     }

@@ -1,7 +1,7 @@
 //! Dataset filters.
 
+use crate::bindings::exports::filtering as contract;
 use crate::bindings::filter::DatasetFilterPre;
-use crate::bindings::filter::exports::mmhost::plugin::filtering as contract;
 use crate::doors::CallState;
 use crate::ledger::OnFailure;
 use crate::runtime::Runtime;
@@ -102,7 +102,7 @@ impl FilterPlugin {
             let lent = batch.iter().map(|input| sample(call.store.data_mut(), input));
             let samples = lent.collect::<wasmtime::Result<Vec<_>>>()?;
             let instance = self.guest.instantiate_async(&mut call.store).await?;
-            instance.mmhost_plugin_filtering().call_filter(&mut call.store, &samples).await
+            instance.mmhost_plugin0_1_0_filtering().call_filter(&mut call.store, &samples).await
         })
         .await;
         let answer = call.settle(outcome)?.map_err(|error| match error {
@@ -124,7 +124,7 @@ async fn describe(runtime: &Runtime, info: &Arc<PluginInfo>, guest: &DatasetFilt
     let mut call = runtime.open_description(info).await?;
     let outcome = timeout(call.limit(), async {
         let instance = guest.instantiate_async(&mut call.store).await?;
-        instance.mmhost_plugin_filtering().call_describe(&mut call.store).await
+        instance.mmhost_plugin0_1_0_filtering().call_describe(&mut call.store).await
     })
     .await;
     let description = call.settle(outcome)?.map_err(|error| info.refused(error))?;

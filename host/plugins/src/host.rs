@@ -7,6 +7,7 @@ use crate::grant::{self, Grants};
 use crate::ledger::{Account, Ledger, Policies, Policy, RunBudget};
 use crate::lock::{LOCK, Lock, Pin, digest};
 use crate::manifest::{Kind, MANIFEST, Manifest, Method, closest};
+use crate::models::{LocalModels, Model};
 use crate::net::{HostRule, Lookup, Network, SystemLookup};
 use crate::runtime::Runtime;
 use crate::tape::Tape;
@@ -57,6 +58,10 @@ pub struct PluginInfo {
     pub networks: Vec<IpNet>,
     /// Names of the secrets that its requests may carry.
     pub secrets: Vec<String>,
+    /// Names of the models that it asks for.
+    pub(crate) asked_models: Vec<String>,
+    /// The models that it may ask, by those names.
+    pub(crate) models: BTreeMap<String, Arc<Model>>,
     /// What the lock file says of it.
     pub pin: Pin,
     /// What the run lays down for its failures and its cost.
@@ -87,6 +92,7 @@ pub struct PluginHost {
     /// `None`: nothing needs a grant, and there is no network.
     grants: Option<Grants>,
     lookup: Arc<dyn Lookup>,
+    local_models: Option<Arc<dyn LocalModels>>,
     demands: Demands,
 }
 
@@ -142,6 +148,7 @@ impl PluginHost {
             config,
             grants: Some(Grants::new()),
             lookup: Arc::new(SystemLookup),
+            local_models: None,
             demands: Demands::default(),
         })
     }
@@ -180,7 +187,7 @@ impl PluginHost {
         self
     }
 
-    /// Lets every plugin load, but gives none the network: to try one apart from any run.
+    /// Lets every plugin load, but gives none the network, and for models one that says no to everything: to try a plugin apart from any run.
     pub fn offline(mut self) -> Self {
         self.grants = None;
         self
@@ -195,6 +202,12 @@ impl PluginHost {
     /// Loads plugins only if they meet these demands, which are looked at before anything of them is compiled.
     pub fn demanding(mut self, demands: Demands) -> Self {
         self.demands = demands;
+        self
+    }
+
+    /// Lets runs grant plugins models that the host itself runs.
+    pub fn with_local_models(mut self, models: Arc<dyn LocalModels>) -> Self {
+        self.local_models = Some(models);
         self
     }
 
@@ -297,6 +310,11 @@ impl PluginHost {
             methods: manifest.ask.methods.clone(),
             networks: grant.map(|grant| grant.networks.clone()).unwrap_or_default(),
             secrets: manifest.ask.secrets.clone(),
+            asked_models: manifest.ask.models.clone(),
+            models: match self.grants {
+                Some(_) => grant::models(&manifest.name, &manifest.ask, grant, &self.lookup, self.local_models.as_deref())?,
+                None => manifest.ask.models.iter().map(|name| (name.clone(), Arc::new(Model::stand_in()))).collect(),
+            },
             pin: checked.pin.clone(),
             network: grant::network(&manifest.name, &manifest.ask, grant, self.lookup.clone())?,
             policy,
@@ -313,7 +331,7 @@ impl PluginHost {
         tracing::debug!(target: "plugin", "loaded {} {} (sha256:{})", info.name, info.version, info.digest);
         Ok(match manifest.kind {
             Kind::SearchTool => Loaded::Tool(ToolPlugin::load(runtime, info, instance).await?),
-            Kind::Reward => Loaded::Reward(RewardPlugin::load(runtime, info, instance).await?),
+            Kind::Reward => Loaded::Reward(RewardPlugin::load(runtime, info, instance, checked.surface.exports_0_1("scoring")).await?),
             Kind::DatasetFilter => Loaded::Filter(FilterPlugin::load(runtime, info, instance).await?),
         })
     }

@@ -32,6 +32,10 @@ pub struct Limits {
     pub http_requests: u64,
     /// Most bytes of the bodies of a call's requests and answers together.
     pub http_bytes: u64,
+    /// Most completions that a call may ask models for.
+    pub completions: u64,
+    /// Most tokens of those, conversations and answers together.
+    pub completion_tokens: u64,
 }
 
 impl Default for Limits {
@@ -48,6 +52,8 @@ impl Default for Limits {
             concurrent_calls: 64,
             http_requests: 16,
             http_bytes: 8 << 20,
+            completions: 256,
+            completion_tokens: 1 << 20,
         }
     }
 }
@@ -65,11 +71,13 @@ pub const CEILING: Limits = Limits {
     concurrent_calls: MAX_CONCURRENT_CALLS as u64,
     http_requests: 256,
     http_bytes: 64 << 20,
+    completions: 4096,
+    completion_tokens: 16 << 20,
 };
 
 impl Limits {
     /// The fields by name.
-    pub fn fields(&self) -> [(&'static str, u64); 11] {
+    pub fn fields(&self) -> [(&'static str, u64); 13] {
         [
             ("deadline_ms", self.deadline_ms),
             ("memory_mib", self.memory_mib),
@@ -82,6 +90,8 @@ impl Limits {
             ("concurrent_calls", self.concurrent_calls),
             ("http_requests", self.http_requests),
             ("http_bytes", self.http_bytes),
+            ("completions", self.completions),
+            ("completion_tokens", self.completion_tokens),
         ]
     }
 

@@ -92,11 +92,13 @@ pub struct Ask {
     pub methods: Vec<Method>,
     /// Secrets to put into requests, by name.
     pub secrets: Vec<String>,
+    /// Language models to ask, by names of the plugin's choice, e.g. `judge`.
+    pub models: Vec<String>,
 }
 
 impl Default for Ask {
     fn default() -> Self {
-        Ask { corpora: Vec::new(), hosts: Vec::new(), methods: reading(), secrets: Vec::new() }
+        Ask { corpora: Vec::new(), hosts: Vec::new(), methods: reading(), secrets: Vec::new(), models: Vec::new() }
     }
 }
 
@@ -106,13 +108,20 @@ impl Ask {
         let corpora = self.corpora.iter().map(|corpus| format!("corpus {corpus}"));
         let hosts = self.hosts.iter().map(|host| format!("host {host}"));
         let methods = self.methods.iter().filter(|method| !reading().contains(method)).map(|method| format!("method {method}"));
-        corpora.chain(hosts).chain(methods).chain(self.secrets.iter().map(|secret| format!("secret {secret}"))).collect()
+        let secrets = self.secrets.iter().map(|secret| format!("secret {secret}"));
+        let models = self.models.iter().map(|model| format!("model {model}"));
+        corpora.chain(hosts).chain(methods).chain(secrets).chain(models).collect()
     }
 }
 
 /// The methods that only read, which need not be asked for.
 pub(crate) fn reading() -> Vec<Method> {
     vec![Method("GET".into()), Method("HEAD".into())]
+}
+
+/// The method that asks models.
+pub(crate) fn posting() -> Vec<Method> {
+    vec![Method("POST".into())]
 }
 
 /// A method of HTTP, in upper case.
@@ -200,6 +209,9 @@ impl Manifest {
         }
         if let Some(secret) = self.ask.secrets.iter().find(|name| !is_secret_name(name)) {
             return bad("ask.secrets", secret, "names of letters, digits and single `_`");
+        }
+        if let Some(model) = self.ask.models.iter().find(|name| !is_name(name)) {
+            return bad("ask.models", model, "names of lower-case letters, digits, `-` and `_`, beginning with a letter");
         }
         if !self.ask.secrets.is_empty() && self.ask.hosts.is_empty() {
             return bad("ask.hosts", "[]", "the hosts that the secrets are for");
@@ -388,6 +400,7 @@ mod tests {
             (&format!("{HEAD}[ask]\nhosts = [\"a.org\"]\nmethods = [\"get\"]"), "`get` is no method"),
             (&format!("{HEAD}[ask]\nhosts = [\"a.org\"]\nsecrets = [\"a b\"]"), "field `ask.secrets`"),
             (&format!("{HEAD}[ask]\nsecrets = [\"KEY\"]"), "field `ask.hosts`"),
+            (&format!("{HEAD}[ask]\nmodels = [\"GPT 5\"]"), "field `ask.models`"),
             (&format!("{HEAD}name = "), "TOML parse error"),
         ] {
             let message = manifest(text).unwrap_err().to_string();

@@ -7,6 +7,7 @@ use crate::signature::PublicKey;
 use crate::{Limits, PluginInfo};
 use ipnet::IpNet;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// A plugin as a run used it: what it was, where it came from, what it was told and what it could reach. Secrets are named, never told.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -50,6 +51,8 @@ pub struct GrantRecord {
     pub networks: Vec<IpNet>,
     /// Names of the secrets that its requests could carry.
     pub secrets: Vec<String>,
+    /// What stood behind the names of the models that it could ask.
+    pub models: BTreeMap<String, String>,
 }
 
 impl PluginInfo {
@@ -72,6 +75,7 @@ impl PluginInfo {
                 methods: self.methods.clone(),
                 networks: self.networks.clone(),
                 secrets: self.secrets.clone(),
+                models: self.models.iter().map(|(name, model)| (name.clone(), model.to_string())).collect(),
             },
             policy: self.policy.clone(),
         }

@@ -1,11 +1,9 @@
 //! Rewards.
 
-use crate::bindings::reward::RewardPre;
-use crate::bindings::reward::exports::mmhost::plugin::scoring as contract;
-use crate::bindings::tool::mmhost::plugin::types;
 use crate::doors::CallState;
 use crate::ledger::OnFailure;
 use crate::runtime::Runtime;
+use crate::scoring::{Fault, Guest};
 use crate::types::{CallCost, RewardInput, RewardSpec, Verdict};
 use crate::{PluginInfo, Result};
 use std::sync::Arc;
@@ -21,13 +19,13 @@ pub struct RewardPlugin {
     runtime: Arc<Runtime>,
     info: Arc<PluginInfo>,
     spec: Arc<RewardSpec>,
-    guest: RewardPre<CallState>,
+    guest: Guest,
 }
 
 impl RewardPlugin {
-    /// Asks the component for its self-description and checks it.
-    pub(crate) async fn load(runtime: Arc<Runtime>, info: Arc<PluginInfo>, instance: InstancePre<CallState>) -> Result<Self> {
-        let guest = RewardPre::new(instance).map_err(|error| info.bad(format!("{error:#}"), "the world `reward`"))?;
+    /// Asks the component for its self-description and checks it. `is_0_1` tells which version of its interface it exports.
+    pub(crate) async fn load(runtime: Arc<Runtime>, info: Arc<PluginInfo>, instance: InstancePre<CallState>, is_0_1: bool) -> Result<Self> {
+        let guest = Guest::new(instance, is_0_1).map_err(|error| info.bad(format!("{error:#}"), "the world `reward`"))?;
         let (spec, _) = describe(&runtime, &info, &guest).await?;
         Ok(RewardPlugin { runtime, info, spec: Arc::new(spec), guest })
     }
@@ -53,7 +51,7 @@ impl RewardPlugin {
     /// Makes an instance and drops it.
     pub(crate) async fn instantiate(&self) -> Result<()> {
         let mut call = self.runtime.open(&self.info, 0).await?;
-        let outcome = timeout(call.limit(), self.guest.instantiate_async(&mut call.store)).await;
+        let outcome = timeout(call.limit(), self.guest.instantiate(&mut call.store)).await;
         call.settle(outcome).map(drop)
     }
 
@@ -92,71 +90,51 @@ impl RewardPlugin {
     pub(crate) async fn score_in_one_instance(&self, batches: &[&[RewardInput]]) -> Result<Vec<Vec<Verdict>>> {
         let mut call = self.runtime.open(&self.info, 0).await?;
         let outcome = timeout(call.limit(), async {
-            let instance = self.guest.instantiate_async(&mut call.store).await?;
+            let instance = self.guest.instantiate(&mut call.store).await?;
             let mut verdicts = Vec::with_capacity(batches.len());
             for batch in batches {
-                let episodes: Vec<contract::Episode> = batch.iter().map(episode).collect();
-                verdicts.push(instance.mmhost_plugin_scoring().call_score(&mut call.store, &episodes).await?);
+                verdicts.push(instance.score(&mut call.store, batch).await?);
             }
             Ok(verdicts)
         })
         .await;
-        let answers = call.settle(outcome)?.into_iter();
-        answers.map(|answer| self.taken(answer).map(|verdicts| verdicts.into_iter().map(verdict).collect())).collect()
+        call.settle(outcome)?.into_iter().map(|answer| self.taken(answer)).collect()
     }
 
-    fn taken(&self, answer: std::result::Result<Vec<contract::Verdict>, contract::RewardError>) -> Result<Vec<contract::Verdict>> {
-        answer.map_err(|error| match error {
-            contract::RewardError::Config(fault) => self.info.refused(fault),
-            contract::RewardError::Internal(what) => self.info.internal(what),
-        })
+    fn taken(&self, answer: std::result::Result<Vec<Verdict>, Fault>) -> Result<Vec<Verdict>> {
+        let verdicts = answer.map_err(|error| match error {
+            Fault::Config(fault) => self.info.refused(fault),
+            Fault::Internal(what) => self.info.internal(what),
+        })?;
+        Ok(verdicts.into_iter().map(finite).collect())
     }
 
     async fn score_batch(&self, batch: &[RewardInput]) -> Result<(Vec<Verdict>, CallCost)> {
         let mut call = self.runtime.open(&self.info, 0).await?;
         let outcome = timeout(call.limit(), async {
-            let episodes: Vec<contract::Episode> = batch.iter().map(episode).collect();
-            let instance = self.guest.instantiate_async(&mut call.store).await?;
-            instance.mmhost_plugin_scoring().call_score(&mut call.store, &episodes).await
+            let instance = self.guest.instantiate(&mut call.store).await?;
+            instance.score(&mut call.store, batch).await
         })
         .await;
         let answer = call.settle(outcome)?;
-        let answer = self.taken(answer)?;
-        if answer.len() != batch.len() {
-            return Err(self.info.bad(format!("{} verdicts", answer.len()), format!("{}, one for each episode", batch.len())));
+        let verdicts = self.taken(answer)?;
+        if verdicts.len() != batch.len() {
+            return Err(self.info.bad(format!("{} verdicts", verdicts.len()), format!("{}, one for each episode", batch.len())));
         }
-        let verdicts = answer.into_iter().map(verdict).collect();
         Ok((verdicts, call.cost()))
     }
 }
 
-async fn describe(runtime: &Runtime, info: &Arc<PluginInfo>, guest: &RewardPre<CallState>) -> Result<(RewardSpec, CallCost)> {
+async fn describe(runtime: &Runtime, info: &Arc<PluginInfo>, guest: &Guest) -> Result<(RewardSpec, CallCost)> {
     let mut call = runtime.open_description(info).await?;
-    let outcome = timeout(call.limit(), async {
-        let instance = guest.instantiate_async(&mut call.store).await?;
-        instance.mmhost_plugin_scoring().call_describe(&mut call.store).await
-    })
-    .await;
-    let description = call.settle(outcome)?.map_err(|error| info.refused(error))?;
-    let contract::Description { summary, lowest, highest, components } = description;
-    info.line("the summary", &summary)?;
+    let outcome = timeout(call.limit(), async { guest.instantiate(&mut call.store).await?.describe(&mut call.store).await }).await;
+    let spec = call.settle(outcome)?.map_err(|error| info.refused(error))?;
+    info.line("the summary", &spec.summary)?;
+    let (lowest, highest) = (spec.lowest, spec.highest);
     if !(lowest.is_finite() && highest.is_finite() && lowest <= highest) {
         return Err(info.bad(format!("totals from {lowest} to {highest}"), "a finite range"));
     }
-    Ok((RewardSpec { summary, lowest, highest, components }, call.cost()))
-}
-
-fn episode(input: &RewardInput) -> contract::Episode {
-    let call = |call: &crate::types::CallView| types::CallView { tool: call.tool.clone(), argument: call.argument.clone(), ok: call.ok };
-    contract::Episode {
-        id: input.id.clone(),
-        question: input.question.clone(),
-        ground_truth: input.ground_truth.clone(),
-        candidate_answers: input.candidate_answers.clone(),
-        turns: input.turns.clone(),
-        calls: input.calls.iter().map(call).collect(),
-        ending: input.ending.clone(),
-    }
+    Ok((spec, call.cost()))
 }
 
 /// How the host's own reason for an abstention begins.
@@ -168,17 +146,13 @@ pub(crate) fn is_not_finite(reason: &str) -> bool {
 }
 
 /// A reward of NaN or infinity would poison a whole group's advantages, so it counts as none.
-fn verdict(verdict: contract::Verdict) -> Verdict {
-    let rating = match verdict {
-        contract::Verdict::Scored(rating) => rating,
-        contract::Verdict::Abstained(reason) => return Verdict::Abstained(reason),
-    };
-    let components: Vec<(String, f64)> = rating.components.into_iter().map(|component| (component.name, component.value)).collect();
-    if !rating.total.is_finite() {
-        return Verdict::Abstained(format!("{NOT_FINITE}total is {}", rating.total));
+fn finite(verdict: Verdict) -> Verdict {
+    let Verdict::Scored { total, components } = &verdict else { return verdict };
+    if !total.is_finite() {
+        return Verdict::Abstained(format!("{NOT_FINITE}total is {total}"));
     }
-    if let Some((name, value)) = components.iter().find(|(_, value)| !value.is_finite()) {
-        return Verdict::Abstained(format!("{NOT_FINITE}component {name} is {value}"));
+    match components.iter().find(|(_, value)| !value.is_finite()) {
+        Some((name, value)) => Verdict::Abstained(format!("{NOT_FINITE}component {name} is {value}")),
+        None => verdict,
     }
-    Verdict::Scored { total: rating.total, components }
 }

@@ -1,6 +1,5 @@
 //! The engine, and how a call runs in it: a fresh pooled instance, a deadline, and a name for whatever goes wrong.
 
-use crate::bindings;
 use crate::cache::Cache;
 use crate::doors::{CallState, wasi};
 use crate::limits::{CEILING, Fault, MAX_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES};
@@ -199,16 +198,17 @@ fn engine(metered: bool) -> wasmtime::Result<Engine> {
 }
 
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
-    use bindings::tool::mmhost::plugin;
+    use crate::bindings::imports;
     type State = HasSelf<CallState>;
     let mut linker = Linker::new(engine);
     wasi::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    plugin::types::add_to_linker::<_, State>(&mut linker, |state| state)?;
-    plugin::images::add_to_linker::<_, State>(&mut linker, |state| state)?;
-    plugin::corpus::add_to_linker::<_, State>(&mut linker, |state| state)?;
-    plugin::config::add_to_linker::<_, State>(&mut linker, |state| state)?;
-    plugin::log::add_to_linker::<_, State>(&mut linker, |state| state)?;
+    imports::types::add_to_linker::<_, State>(&mut linker, |state| state)?;
+    imports::images::add_to_linker::<_, State>(&mut linker, |state| state)?;
+    imports::corpus::add_to_linker::<_, State>(&mut linker, |state| state)?;
+    imports::config::add_to_linker::<_, State>(&mut linker, |state| state)?;
+    imports::log::add_to_linker::<_, State>(&mut linker, |state| state)?;
+    imports::llm::add_to_linker::<_, State>(&mut linker, |state| state)?;
     Ok(linker)
 }
 

@@ -4,12 +4,13 @@
 //! compressed, each once, named by its digest. A line is written after its answer, so that a kill at any instant leaves a recording of
 //! everything before it; a torn last line is left out, a damaged answer counts as none.
 //!
-//! Three doors are recorded: a tool's results, HTTP exchanges, and searches in corpora. What a tool answered is not asked
+//! Four doors are recorded: a tool's results, HTTP exchanges, searches in corpora, and models' completions. What a tool answered is not asked
 //! again, so that what lies behind it matters where a reward or filter asks, or a tool whose component has changed.
 //!
 //! While a run is recorded, what was answered before is answered from the recording, so that each thing is asked once. A replay gives back
 //! what was recorded, failures included.
 
+use crate::ledger::Ledger;
 use crate::{PluginError, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 const CALLS: &str = "calls.jsonl";
 const ANSWERS: &str = "answers";
@@ -49,6 +50,8 @@ pub enum Door {
     Http,
     /// A search in a corpus.
     Corpus,
+    /// A completion by a model.
+    Llm,
 }
 
 impl fmt::Display for Door {
@@ -57,6 +60,7 @@ impl fmt::Display for Door {
             Door::Tool => "tool",
             Door::Http => "http",
             Door::Corpus => "corpus",
+            Door::Llm => "llm",
         })
     }
 }
@@ -77,6 +81,7 @@ pub struct TapeCounts {
 pub struct Ask<'a> {
     door: Door,
     plugin: &'a str,
+    asker: &'a str,
     asked: String,
     key: String,
 }
@@ -96,7 +101,13 @@ impl<'a> Ask<'a> {
             Some((end, _)) => format!("{}…", &asked[..end]),
             None => asked,
         };
-        Ask { door, plugin, asked, key: hex::encode(hasher.finalize()) }
+        Ask { door, plugin, asker: plugin, asked, key: hex::encode(hasher.finalize()) }
+    }
+
+    /// Says which plugin asks, where the answer is the same for others.
+    pub fn by(mut self, asker: &'a str) -> Self {
+        self.asker = asker;
+        self
     }
 }
 
@@ -106,6 +117,8 @@ pub struct Tape {
     dir: PathBuf,
     mode: TapeMode,
     state: Mutex<State>,
+    /// Counts hits and misses by plugin.
+    ledger: OnceLock<Arc<Ledger>>,
 }
 
 #[derive(Debug)]
@@ -175,7 +188,19 @@ impl Tape {
             _ => None,
         };
         let state = State { known, played: HashMap::new(), calls, counts: BTreeMap::new(), fault: None };
-        Ok(Arc::new(Tape { dir: dir.into(), mode, state: Mutex::new(state) }))
+        Ok(Arc::new(Tape { dir: dir.into(), mode, state: Mutex::new(state), ledger: OnceLock::new() }))
+    }
+
+    /// Has hits and misses counted in the run's ledger too, by plugin.
+    pub fn tell(&self, ledger: Arc<Ledger>) {
+        // A session has one ledger: a second one is the same.
+        let _ = self.ledger.set(ledger);
+    }
+
+    fn count(&self, ask: &Ask<'_>, hit: bool) {
+        if let Some(ledger) = self.ledger.get() {
+            ledger.taped(ask.asker, hit);
+        }
     }
 
     /// How questions at each door were answered so far.
@@ -209,6 +234,7 @@ impl Tape {
             return Ok(answer);
         }
         self.state().counts.entry(ask.door).or_default().misses += 1;
+        self.count(&ask, false);
         if self.mode == TapeMode::Strict {
             let fault = format!("it has no answer to {} of {}: {}", ask.door, ask.plugin, ask.asked);
             self.state().fault.get_or_insert(fault.clone());
@@ -244,6 +270,7 @@ impl Tape {
         *state.played.entry(ask.key.clone()).or_default() += 1;
         drop(state);
         let answer = self.read(&known.answer).inspect_err(|reason| tracing::warn!("an answer of the recording is lost: {reason}")).ok()?;
+        self.count(ask, true);
         let mut state = self.state();
         let counts = state.counts.entry(ask.door).or_default();
         counts.hits += 1;
@@ -276,7 +303,7 @@ impl Tape {
         let mut state = self.state();
         let line = written.and_then(|digest| {
             let known = Known { answer: digest.clone(), failed };
-            let Ask { door, plugin, asked, key } = ask;
+            let Ask { door, plugin, asker: _, asked, key } = ask;
             let line = Line { call: key, door, plugin: plugin.to_owned(), asked, failed, answer: digest };
             let mut json = serde_json::to_string(&line).map_err(|error| error.to_string())?;
             json.push('\n');

@@ -1,7 +1,7 @@
 //! Search tools.
 
+use crate::bindings::exports::tool as contract;
 use crate::bindings::tool::SearchToolPre;
-use crate::bindings::tool::exports::mmhost::plugin::tool as contract;
 use crate::doors::{CallState, images};
 use crate::manifest::is_name;
 use crate::runtime::Runtime;
@@ -79,7 +79,7 @@ impl ToolPlugin {
         let outcome = timeout(call.limit(), async {
             let argument = argument(call.store.data_mut(), input)?;
             let instance = self.guest.instantiate_async(&mut call.store).await?;
-            instance.mmhost_plugin_tool().call_call(&mut call.store, &argument).await
+            instance.mmhost_plugin0_1_0_tool().call_call(&mut call.store, &argument).await
         })
         .await;
         let answer = call.settle(outcome)?;
@@ -97,7 +97,7 @@ impl ToolPlugin {
             let mut answers = Vec::with_capacity(inputs.len());
             for input in inputs {
                 let argument = argument(call.store.data_mut(), input)?;
-                answers.push(instance.mmhost_plugin_tool().call_call(&mut call.store, &argument).await?);
+                answers.push(instance.mmhost_plugin0_1_0_tool().call_call(&mut call.store, &argument).await?);
             }
             Ok(answers)
         })
@@ -176,7 +176,7 @@ async fn describe(runtime: &Runtime, info: &Arc<PluginInfo>, guest: &SearchToolP
     let mut call = runtime.open_description(info).await?;
     let outcome = timeout(call.limit(), async {
         let instance = guest.instantiate_async(&mut call.store).await?;
-        instance.mmhost_plugin_tool().call_describe(&mut call.store).await
+        instance.mmhost_plugin0_1_0_tool().call_describe(&mut call.store).await
     })
     .await;
     let description = call.settle(outcome)?.map_err(|error| info.refused(error))?;

@@ -148,7 +148,7 @@ pub struct RewardInput {
     pub candidate_answers: Vec<String>,
     /// The policy's turns as text, without control tokens.
     pub turns: Vec<String>,
-    /// Tools called, in order: name and whether the call succeeded.
+    /// Tools called, in order.
     pub calls: Vec<CallView>,
     /// How the episode ended.
     pub ending: String,
@@ -163,6 +163,9 @@ pub struct CallView {
     pub argument: String,
     /// Whether it succeeded.
     pub ok: bool,
+    /// What the policy was shown, as text.
+    #[serde(default)]
+    pub answer: String,
 }
 
 /// A reward's word on one episode.

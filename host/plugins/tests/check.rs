@@ -227,8 +227,9 @@ fn the_reference_plugins_pass() {
     // the truth are half of the words of an answer that repeats it twice over.
     let tricks = ["a wrong answer, then the right one", "the right answer three times in one"];
     for warning in &warnings {
-        let known = ["mmsearch-reward hackable", "f1-reward hackable"].iter().any(|start| warning.starts_with(start))
-            && tricks.iter().any(|trick| warning.ends_with(trick));
+        let known =
+            ["mmsearch-reward hackable", "f1-reward hackable", "judge-reward hackable"].iter().any(|start| warning.starts_with(start))
+                && tricks.iter().any(|trick| warning.ends_with(trick));
         assert!(known, "{warnings:#?}");
     }
 }

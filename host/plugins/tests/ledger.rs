@@ -36,6 +36,21 @@ fn entry(ledger: &Ledger) -> Entry {
 }
 
 #[test]
+fn what_would_wait_for_ever_is_refused() {
+    let folder = tool_folder(LIMITS);
+    for (policy, word) in [
+        ("retries = 11".to_string(), "field `retries`: found 11, expected at most 10"),
+        (
+            format!("breaker = {{ failures = 1, pause_s = {} }}", i64::MAX),
+            "field `breaker.pause_s`: found 9223372036854775807, expected at most 86400",
+        ),
+    ] {
+        let error = laid_down(host(&[]), &policy, "").unwrap().load_dir(folder.path()).err().unwrap().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
 fn a_failed_call_is_repeated_as_often_as_laid_down_and_counted() {
     let folder = tool_folder(LIMITS);
     let (mut plugins, ledger) = load(&folder, "retries = 2\nprice_per_call = 0.25", "");

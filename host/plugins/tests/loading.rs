@@ -53,14 +53,21 @@ fn an_unpinned_or_missing_component_is_refused() {
 
 #[test]
 fn another_version_of_the_contract_is_refused_before_compiling() {
-    let newer = component("search-tool", "0.2.0", TOOL);
+    let newer = component("search-tool", "0.3.0", TOOL);
     let folder = Folder::new("search-tool", "", &newer);
     let error_ = error(folder.path());
-    assert!(matches!(&error_, PluginError::ContractVersion { found, .. } if found == "0.2.0"), "{error_}");
-    assert_says(&error_, &["guest.wasm", "0.2.0", "0.1.0", "rebuild"]);
-    let manifest = "name = \"guest\"\nversion = \"1.0.0\"\nkind = \"search-tool\"\ncontract = \"0.2.0\"\n";
-    let folder = Folder::with_manifest(manifest, &tool());
-    assert_says(&error(folder.path()), &["plugin.toml", "0.2.0"]);
+    assert!(matches!(&error_, PluginError::ContractVersion { found, .. } if found == "0.3.0"), "{error_}");
+    assert_says(&error_, &["guest.wasm", "0.3.0", "0.1.0 and 0.2.0", "rebuild"]);
+    let manifest = |contract: &str| format!("name = \"guest\"\nversion = \"1.0.0\"\nkind = \"search-tool\"\ncontract = \"{contract}\"\n");
+    let folder = Folder::with_manifest(&manifest("0.3.0"), &tool());
+    assert_says(&error(folder.path()), &["plugin.toml", "0.3.0"]);
+    // A version that is spoken, of an interface that was not published in it.
+    let folder = Folder::with_manifest(&manifest("0.2.0"), &component("search-tool", "0.2.0", TOOL));
+    assert_says(&error(folder.path()), &["guest.wasm", "must export `mmhost:plugin/tool@0.1.0`", "exports `mmhost:plugin/tool@0.2.0`"]);
+    // A manifest that claims less than the component needs.
+    let judge = std::fs::read(reference().join("judge-reward/judge-reward.wasm")).unwrap();
+    let folder = Folder::with_manifest(&manifest("0.1.0").replace("search-tool", "reward"), &judge);
+    assert_says(&error(folder.path()), &["plugin.toml", "field `contract`: found `0.1.0`, expected `0.2.0`"]);
 }
 
 #[test]
@@ -86,11 +93,13 @@ fn imports_without_a_door_are_refused() {
         ("wasi:http/outgoing-handler@0.2.0", "does not ask for it"),
         ("wasi:sockets/tcp@0.2.0", "no sockets"),
         ("mmhost:plugin/corpus@0.1.0", "does not ask for it"),
+        ("mmhost:plugin/corpus@0.2.0", "no such door"),
         ("mmhost:plugin/secrets@0.1.0", "no such door"),
         ("evil:host/files@1.0.0", "nothing else"),
     ] {
         let text = format!("(component (import \"{import}\" (instance $i)) (export \"mmhost:plugin/tool@0.1.0\" (instance $i)))");
-        let folder = Folder::new("search-tool", "", &wat::parse_str(text).unwrap());
+        let manifest = "name = \"guest\"\nversion = \"1.0.0\"\nkind = \"search-tool\"\ncontract = \"0.2.0\"\n";
+        let folder = Folder::with_manifest(manifest, &wat::parse_str(text).unwrap());
         assert_says(&error(folder.path()), &[import, word]);
     }
 }
@@ -180,6 +189,7 @@ fn plugins_are_listed_and_inspected_without_running() {
         "f1-reward",
         "image-crop",
         "image-search",
+        "judge-reward",
         "levenshtein-reward",
         "mmsearch-reward",
         "sample-filter",

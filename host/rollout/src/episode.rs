@@ -162,7 +162,7 @@ impl Episode {
             calls: self
                 .calls
                 .iter()
-                .map(|call| CallView { tool: call.tool.clone(), argument: call.argument.clone(), ok: call.ok })
+                .map(|call| CallView { tool: call.tool.clone(), argument: call.argument.clone(), ok: call.ok, answer: call.result.clone() })
                 .collect(),
             ending: self.ending.name().to_owned(),
         }

@@ -34,4 +34,4 @@ pub use roller::Roller;
 pub use score::{Reward, SCORE_CHUNK, score};
 pub use seed::turn_seed;
 pub use taped::taped;
-pub use tools::{Failed, Played, Tool};
+pub use tools::{About, Failed, Played, Tool};

@@ -246,7 +246,7 @@ impl Rollout {
         }
         self.episode.calls.push(CallRecord {
             tool: group.shared.protocol.tools()[tool].name.clone(),
-            digest: group.shared.tools[tool].digest().to_owned(),
+            digest: group.shared.tools[tool].about().digest.to_owned(),
             argument: argument.to_owned(),
             result,
             ok: outcome.fault.is_none(),

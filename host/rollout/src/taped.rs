@@ -1,8 +1,8 @@
 //! Tool calls answered from a recording.
 
-use crate::tools::{Failed, Played, Tool};
+use crate::tools::{About, Failed, Played, Tool};
 use mmhost_plugins::tape::{Ask, Door, Tape};
-use mmhost_plugins::{CallCost, PluginError, ResultPart, ToolInput, ToolSpec};
+use mmhost_plugins::{CallCost, PluginError, ResultPart, ToolInput};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -18,20 +18,8 @@ struct Taped {
 
 #[async_trait::async_trait]
 impl Tool for Taped {
-    fn spec(&self) -> &ToolSpec {
-        self.tool.spec()
-    }
-
-    fn digest(&self) -> &str {
-        self.tool.digest()
-    }
-
-    fn configuration(&self) -> &str {
-        self.tool.configuration()
-    }
-
-    fn max_tokens(&self) -> usize {
-        self.tool.max_tokens()
+    fn about(&self) -> About<'_> {
+        self.tool.about()
     }
 
     async fn call(&self, input: &ToolInput) -> Result<(Vec<ResultPart>, CallCost), PluginError> {
@@ -42,10 +30,11 @@ impl Tool for Taped {
         let asked = format!("{:?} (question {:?})", input.argument, input.question);
         let images: Vec<_> = input.images.iter().map(|image| Sha256::digest(&image.bytes)).collect();
         // Everything that an answer may depend on, since a call runs in a fresh instance.
-        let texts = [self.tool.digest(), self.tool.configuration(), &input.argument, &input.question];
+        let About { spec, plugin, digest, configuration, .. } = self.about();
+        let texts = [digest, configuration, &input.argument, &input.question];
         let mut parts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
         parts.extend(images.iter().map(|digest| digest.as_slice()));
-        let ask = Ask::new(Door::Tool, &self.tool.spec().name, asked, &parts);
+        let ask = Ask::new(Door::Tool, &spec.name, asked, &parts).by(plugin);
         let played = self.tape.answer(ask, |played: &Played| played.result.is_err(), self.tool.play(input)).await;
         match played {
             Ok(played) => played,

@@ -17,21 +17,13 @@ const MAX_ERROR_CHARS: usize = 160;
 /// Tools as the rollout uses them.
 #[async_trait::async_trait]
 pub trait Tool: Send + Sync {
-    /// Self-description.
-    fn spec(&self) -> &ToolSpec;
+    /// What is known of it before it is called.
+    fn about(&self) -> About<'_>;
     /// One call.
     async fn call(&self, input: &ToolInput) -> Result<(Vec<ResultPart>, CallCost), PluginError>;
-    /// Digest of the component behind the tool; empty where there is none.
-    fn digest(&self) -> &str {
-        ""
-    }
-    /// The configuration that the component sees, as JSON; empty where there is none.
-    fn configuration(&self) -> &str {
-        ""
-    }
-    /// Most tokens that an answer may add to the context.
-    fn max_tokens(&self) -> usize {
-        usize::MAX
+    /// Self-description.
+    fn spec(&self) -> &ToolSpec {
+        self.about().spec
     }
     /// One call, timed, with a failure in the words of the episode.
     async fn play(&self, input: &ToolInput) -> Played {
@@ -40,6 +32,28 @@ pub trait Tool: Send + Sync {
         // Whole microseconds, so that the record reads back as it was written.
         let elapsed_ms = started.elapsed().as_micros() as f64 / 1e3;
         Played { result: result.map_err(|error| Failed { told: told(&error), fault: error.to_string() }), elapsed_ms }
+    }
+}
+
+/// What is known of a tool before it is called.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// Self-description.
+    pub spec: &'a ToolSpec,
+    /// Name of the plugin; of a tool that is none, its own.
+    pub plugin: &'a str,
+    /// Digest of the component; empty where there is none.
+    pub digest: &'a str,
+    /// The configuration that the component sees, as JSON; empty where there is none.
+    pub configuration: &'a str,
+    /// Most tokens that an answer may add to the context.
+    pub max_tokens: usize,
+}
+
+impl<'a> About<'a> {
+    /// A tool without a component.
+    pub fn plain(spec: &'a ToolSpec) -> Self {
+        Self { spec, plugin: &spec.name, digest: "", configuration: "", max_tokens: usize::MAX }
     }
 }
 
@@ -63,24 +77,19 @@ pub struct Failed {
 
 #[async_trait::async_trait]
 impl Tool for ToolPlugin {
-    fn spec(&self) -> &ToolSpec {
-        ToolPlugin::spec(self)
+    fn about(&self) -> About<'_> {
+        let info = self.info();
+        About {
+            spec: ToolPlugin::spec(self),
+            plugin: &info.name,
+            digest: &info.digest,
+            configuration: &info.config_json,
+            max_tokens: info.limits.output_tokens as usize,
+        }
     }
 
     async fn call(&self, input: &ToolInput) -> Result<(Vec<ResultPart>, CallCost), PluginError> {
         ToolPlugin::call(self, input).await
-    }
-
-    fn digest(&self) -> &str {
-        ToolPlugin::digest(self)
-    }
-
-    fn configuration(&self) -> &str {
-        &self.info().config_json
-    }
-
-    fn max_tokens(&self) -> usize {
-        self.info().limits.output_tokens as usize
     }
 }
 
@@ -194,8 +203,8 @@ async fn perform(tool: Arc<dyn Tool>, input: ToolInput, processor: Processor, li
         }
     };
     let body = contents(parts, &processor, &limits).and_then(|body| match tokens(&body, &processor)? {
-        found if found > tool.max_tokens() => {
-            let most = tool.max_tokens();
+        found if found > tool.about().max_tokens => {
+            let most = tool.about().max_tokens;
             Err(format!(
                 "the result has {found} tokens, at most {most} are allowed; `[limits] output_tokens` in the tool's plugin.toml sets it"
             ))

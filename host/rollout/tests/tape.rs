@@ -5,7 +5,7 @@ mod common;
 use common::{FakeTool, image_spec};
 use mmhost_plugins::tape::{Door, Tape, TapeCounts, TapeMode};
 use mmhost_plugins::{ImageBytes, PluginError, ResultPart, ToolError, ToolInput};
-use mmhost_rollout::{Played, Tool, taped};
+use mmhost_rollout::{About, Played, Tool, taped};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -107,14 +107,8 @@ async fn only_an_equal_call_is_answered() {
     struct Other(Arc<FakeTool>, &'static str, &'static str);
     #[async_trait::async_trait]
     impl Tool for Other {
-        fn spec(&self) -> &mmhost_plugins::ToolSpec {
-            self.0.spec()
-        }
-        fn digest(&self) -> &str {
-            self.1
-        }
-        fn configuration(&self) -> &str {
-            self.2
+        fn about(&self) -> About<'_> {
+            About { digest: self.1, configuration: self.2, ..self.0.about() }
         }
         async fn call(&self, input: &ToolInput) -> Result<(Vec<ResultPart>, mmhost_plugins::CallCost), PluginError> {
             self.0.call(input).await

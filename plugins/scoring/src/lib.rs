@@ -55,7 +55,7 @@ pub enum Verdict {
 
 /// Puts the terms together. `accuracy` compares an answer with one accepted answer, both as the policy and the data set wrote
 /// them; the best of all accepted answers counts.
-fn combine(options: &Options, rules: &Rules, episode: Episode<'_>, accuracy: impl Fn(&str, &[&str]) -> f64) -> Verdict {
+pub fn combine(options: &Options, rules: &Rules, episode: Episode<'_>, accuracy: impl Fn(&str, &[&str]) -> f64) -> Verdict {
     let answers: Vec<&str> = episode.answers().filter(|answer| !answer.trim().is_empty()).collect();
     if answers.is_empty() {
         return Verdict::Abstained("the sample has no reference answer");

@@ -22,10 +22,12 @@ pub mod reward {
         export_macro_name: "export_reward_world",
         default_bindings_module: "mmhost_sdk::bindings::reward",
         with: {
-            "mmhost:plugin/types@0.1.0": crate::bindings::tool::mmhost::plugin::types,
-            "mmhost:plugin/config@0.1.0": crate::bindings::tool::mmhost::plugin::config,
-            "mmhost:plugin/log@0.1.0": crate::bindings::tool::mmhost::plugin::log,
+            "mmhost:plugin/types@0.1.0": crate::bindings::imports::types,
+            "mmhost:plugin/config@0.1.0": crate::bindings::imports::config,
+            "mmhost:plugin/log@0.1.0": crate::bindings::imports::log,
+            "mmhost:plugin/llm@0.2.0": crate::bindings::imports::llm,
         },
+        generate_all,
     });
 }
 
@@ -38,10 +40,25 @@ pub mod filter {
         export_macro_name: "export_dataset_filter",
         default_bindings_module: "mmhost_sdk::bindings::filter",
         with: {
-            "mmhost:plugin/types@0.1.0": crate::bindings::tool::mmhost::plugin::types,
-            "mmhost:plugin/images@0.1.0": crate::bindings::tool::mmhost::plugin::images,
-            "mmhost:plugin/config@0.1.0": crate::bindings::tool::mmhost::plugin::config,
-            "mmhost:plugin/log@0.1.0": crate::bindings::tool::mmhost::plugin::log,
+            "mmhost:plugin/types@0.1.0": crate::bindings::imports::types,
+            "mmhost:plugin/images@0.1.0": crate::bindings::imports::images,
+            "mmhost:plugin/config@0.1.0": crate::bindings::imports::config,
+            "mmhost:plugin/log@0.1.0": crate::bindings::imports::log,
+            "mmhost:plugin/llm@0.2.0": crate::bindings::imports::llm,
         },
+        generate_all,
     });
+}
+
+/// What plugins import.
+pub mod imports {
+    pub use super::tool::mmhost::plugin0_1_0::{config, corpus, images, log, types};
+    pub use super::tool::mmhost::plugin0_2_0::llm;
+}
+
+/// What plugins export, each its own.
+pub mod exports {
+    pub use super::filter::exports::mmhost::plugin0_1_0::filtering;
+    pub use super::reward::exports::mmhost::plugin0_2_0::scoring;
+    pub use super::tool::exports::mmhost::plugin0_1_0::tool;
 }

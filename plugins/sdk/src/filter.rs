@@ -1,7 +1,7 @@
 //! Dataset filters.
 
 use crate::ConfigError;
-pub use crate::bindings::filter::exports::mmhost::plugin::filtering::{Decision, Description, FilterError, Sample};
+pub use crate::bindings::exports::filtering::{Decision, Description, FilterError, Sample};
 
 /// A filter over a data set.
 pub trait Filter {
@@ -32,7 +32,7 @@ impl From<ConfigError> for FilterError {
 macro_rules! export_filter {
     ($filter:ty) => {
         struct MmhostComponent;
-        impl $crate::bindings::filter::exports::mmhost::plugin::filtering::Guest
+        impl $crate::bindings::exports::filtering::Guest
             for MmhostComponent
         {
             fn describe() -> Result<$crate::filter::Description, $crate::ConfigError> {

@@ -32,14 +32,15 @@ pub mod bindings;
 pub mod filter;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod llm;
 pub mod reward;
 pub mod tool;
 
-pub use bindings::tool::mmhost::plugin::{
+pub use bindings::imports::{
     corpus,
     images::{Dimensions, Image, ImageError},
     log::Level,
-    types::{BadValue, CallView, ConfigError},
+    types::{BadValue, ConfigError},
 };
 
 /// Reads the plugin's configuration.
@@ -48,7 +49,7 @@ pub use bindings::tool::mmhost::plugin::{
 /// [`ConfigError::Malformed`] when it is not a `C`. The host compares overrides with the manifest's defaults (same fields, same
 /// types) before the plugin sees them, so this means that the manifest and `C` disagree.
 pub fn config<C: miniserde::Deserialize>() -> Result<C, ConfigError> {
-    miniserde::json::from_str(&bindings::tool::mmhost::plugin::config::get())
+    miniserde::json::from_str(&bindings::imports::config::get())
         .map_err(|_| ConfigError::Malformed("the fields differ from those that the plugin reads".into()))
 }
 
@@ -59,7 +60,7 @@ pub fn bad_value(field: &str, found: impl ToString, expected: &str) -> ConfigErr
 
 /// Writes a message to the host's log.
 pub fn log(level: Level, message: &str) {
-    bindings::tool::mmhost::plugin::log::write(level, message);
+    bindings::imports::log::write(level, message);
 }
 
 /// Text on one line: runs of white space become single spaces, and what exceeds `max_chars` characters is cut.

@@ -1,7 +1,7 @@
 //! Rewards.
 
 use crate::ConfigError;
-pub use crate::bindings::reward::exports::mmhost::plugin::scoring::{Component, Description, Episode, Rating, RewardError, Verdict};
+pub use crate::bindings::exports::scoring::{Call, Component, Description, Episode, Rating, RewardError, Verdict};
 
 /// A reward function.
 pub trait Reward {
@@ -32,7 +32,7 @@ impl From<ConfigError> for RewardError {
 macro_rules! export_reward {
     ($reward:ty) => {
         struct MmhostComponent;
-        impl $crate::bindings::reward::exports::mmhost::plugin::scoring::Guest for MmhostComponent {
+        impl $crate::bindings::exports::scoring::Guest for MmhostComponent {
             fn describe() -> Result<$crate::reward::Description, $crate::ConfigError> {
                 <$reward as $crate::reward::Reward>::describe(&$crate::config()?)
             }

@@ -1,7 +1,7 @@
 //! Search tools.
 
 use crate::ConfigError;
-pub use crate::bindings::tool::exports::mmhost::plugin::tool::{CallForm, CallInput as Input, Description, EncodedImage, Part, ToolError};
+pub use crate::bindings::exports::tool::{CallForm, CallInput as Input, Description, EncodedImage, Part, ToolError};
 use crate::corpus::CorpusError;
 
 /// A tool that the policy may call.
@@ -43,7 +43,7 @@ impl From<CorpusError> for ToolError {
 macro_rules! export_tool {
     ($tool:ty) => {
         struct MmhostComponent;
-        impl $crate::bindings::tool::exports::mmhost::plugin::tool::Guest for MmhostComponent {
+        impl $crate::bindings::exports::tool::Guest for MmhostComponent {
             fn describe() -> Result<$crate::tool::Description, $crate::ConfigError> {
                 <$tool as $crate::tool::Tool>::describe(&$crate::config()?)
             }

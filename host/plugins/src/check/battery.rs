@@ -64,14 +64,19 @@ const PATHS: [(&str, &[Search]); 4] =
 
 /// An episode that ends with this turn.
 pub(crate) fn episode(truth: &str, before: &[Search], last: &str) -> RewardInput {
-    let calls = before.iter().map(|(_, tool, argument)| CallView { tool: (*tool).into(), argument: (*argument).into(), ok: true });
+    let call = |(_, tool, argument): &Search| CallView {
+        tool: (*tool).into(),
+        argument: (*argument).into(),
+        ok: true,
+        answer: "A page of a corpus.".into(),
+    };
     RewardInput {
         id: "check".into(),
         question: "What is asked?".into(),
         ground_truth: truth.into(),
         candidate_answers: vec![],
         turns: before.iter().map(|(turn, ..)| (*turn).to_string()).chain([last.to_string()]).collect(),
-        calls: calls.collect(),
+        calls: before.iter().map(call).collect(),
         ending: "answered".into(),
     }
 }
@@ -111,7 +116,7 @@ pub(super) fn nasty_episodes() -> Vec<(String, RewardInput)> {
         ("a truth of punctuation".into(), RewardInput { ground_truth: "?!".into(), ..base.clone() }),
         (
             "a call without a turn that asked for it".into(),
-            RewardInput { calls: vec![CallView { tool: "x".into(), argument: "".into(), ok: false }], ..base.clone() },
+            RewardInput { calls: vec![CallView { tool: "x".into(), argument: "".into(), ok: false, answer: "".into() }], ..base.clone() },
         ),
         ("unclosed tags".into(), RewardInput { turns: vec!["<reason><answer><search>".into()], ..base.clone() }),
         ("5,000 pairs of tags".into(), RewardInput { turns: vec!["<reason></reason><answer></answer>".repeat(5000)], ..base.clone() }),
@@ -124,6 +129,8 @@ pub(super) fn nasty_episodes() -> Vec<(String, RewardInput)> {
     for (name, text) in texts() {
         episodes.push((format!("{name} as the last turn"), RewardInput { turns: vec![text.clone()], ..base.clone() }));
         episodes.push((format!("{name} as the answer"), RewardInput { turns: vec![answer(&text)], ..base.clone() }));
+        let found = vec![CallView { tool: "text-search".into(), argument: "Peru".into(), ok: true, answer: text.clone() }];
+        episodes.push((format!("{name} as a tool's answer"), RewardInput { calls: found, ..base.clone() }));
         episodes.push((format!("{name} as the truth"), RewardInput { ground_truth: text, ..base.clone() }));
     }
     episodes

@@ -1,7 +1,7 @@
 //! Conformance: what a plugin must keep beyond what the types of the contract say. The work behind `mmhost plugin check`.
 //!
 //! The plugin is loaded as a run loads it and meets a `battery` of ordinary and nasty inputs, over a small corpus that stands in
-//! for every one that it asks for. What it does wrong becomes [`Finding`]s that read like a compiler's messages.
+//! for every one that it asks for; models that it asks for say no to everything. What it does wrong becomes [`Finding`]s that read like a compiler's messages.
 
 pub(crate) mod battery;
 mod cases;
@@ -11,7 +11,6 @@ mod reward;
 pub(crate) mod tool;
 
 use crate::call::Subject;
-use crate::contract::Surface;
 use crate::host::{CheckedPlugin, HostOptions, PluginHost, lock_dir};
 use crate::lock::{Lock, digest_sources};
 use crate::manifest::{Kind, MANIFEST, Manifest};
@@ -266,14 +265,18 @@ impl Checker {
                 "say in one line what the plugin does",
             );
         }
-        if !manifest.ask.corpora.is_empty() && !imports_corpus(&surface) {
-            self.warning(
-                "asks",
-                &place,
-                format!("asks for the corpora {:?} but never searches", manifest.ask.corpora),
-                "who runs the plugin must grant what it asks for",
-                "remove `corpora` from `[ask]`",
-            );
+        let asks =
+            [("corpora", &manifest.ask.corpora, "corpus", "searches them"), ("models", &manifest.ask.models, "llm", "asks them anything")];
+        for (field, names, door, use_of_it) in asks {
+            if !names.is_empty() && surface.door(door).is_none() {
+                self.warning(
+                    "asks",
+                    &place,
+                    format!("asks for the {field} {names:?} but never {use_of_it}"),
+                    "who runs the plugin must grant what it asks for",
+                    &format!("remove `{field}` from `[ask]`"),
+                );
+            }
         }
         let dir = lock_dir(folder);
         let pinned = Lock::read(&dir).ok().and_then(|mut lock| lock.plugins.remove(&manifest.name)?.sources);
@@ -301,8 +304,4 @@ impl Checker {
             self.warning("headroom", &place, what, "on a busy machine it would fail", "raise `[limits] deadline_ms`, or do less");
         }
     }
-}
-
-fn imports_corpus(surface: &Surface) -> bool {
-    surface.imports.iter().any(|import| import.starts_with("mmhost:plugin/corpus@"))
 }

@@ -1,7 +1,7 @@
 //! The door `config`: the plugin's configuration as JSON.
 
 use super::CallState;
-use crate::bindings::tool::mmhost::plugin::{config, types};
+use crate::bindings::imports::{config, types};
 
 // An interface of types alone has nothing to serve.
 impl types::Host for CallState {}

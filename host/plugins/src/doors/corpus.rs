@@ -2,7 +2,7 @@
 
 use super::CallState;
 use super::images::ImageHandle;
-use crate::bindings::tool::mmhost::plugin::corpus::{self, CorpusError, Hit};
+use crate::bindings::imports::corpus::{self, CorpusError, Hit};
 use crate::tape::{Ask, Door, Tape};
 use crate::types::CorpusHit;
 use sha2::{Digest, Sha256};
@@ -44,7 +44,7 @@ impl CallState {
 /// Runs a search on a thread that may block, so that the call's timer can run out meanwhile; or finds it on record.
 async fn search(
     tape: Option<&Tape>,
-    ask: Option<Ask<'static>>,
+    ask: Option<Ask<'_>>,
     job: impl FnOnce() -> Result<Vec<CorpusHit>, String> + Send + 'static,
 ) -> Result<Vec<CorpusHit>, CorpusError> {
     let live = async {
@@ -70,7 +70,7 @@ impl corpus::Host for CallState {
         let (corpus, tape) = (self.corpus.clone(), self.info.tape.clone());
         let ask = tape.as_ref().map(|_| {
             let asked = format!("{query:?} in {name}");
-            Ask::new(Door::Corpus, CORPORA, asked, &[b"text", name.as_bytes(), query.as_bytes(), &k.to_le_bytes()])
+            Ask::new(Door::Corpus, CORPORA, asked, &[b"text", name.as_bytes(), query.as_bytes(), &k.to_le_bytes()]).by(&self.info.name)
         });
         match search(tape.as_deref(), ask, move || corpus.search_text(&name, &query, k as usize)).await {
             Ok(found) => self.hits(found, k).map(Ok),
@@ -92,7 +92,7 @@ impl corpus::Host for CallState {
         let ask = tape.as_ref().map(|_| {
             let digest = Sha256::digest(&image.bytes);
             let asked = format!("the image sha256:{} in {name}", hex::encode(digest));
-            Ask::new(Door::Corpus, CORPORA, asked, &[b"image", name.as_bytes(), &digest, &k.to_le_bytes()])
+            Ask::new(Door::Corpus, CORPORA, asked, &[b"image", name.as_bytes(), &digest, &k.to_le_bytes()]).by(&self.info.name)
         });
         match search(tape.as_deref(), ask, move || corpus.search_image(&name, &image, k as usize)).await {
             Ok(found) => self.hits(found, k).map(Ok),

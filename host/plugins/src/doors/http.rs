@@ -91,7 +91,8 @@ async fn exchange(
             bytes.extend_from_slice(&data);
         }
     }
-    let request = Request { method: parts.method, url: parts.uri.to_string(), headers: parts.headers, body: bytes.into() };
+    let repeatable = matches!(parts.method, http::Method::GET | http::Method::HEAD);
+    let request = Request { method: parts.method, url: parts.uri.to_string(), headers: parts.headers, body: bytes.into(), repeatable };
     let answer = match tape {
         Some(tape) => recorded(tape, network, plugin, request, budget).await?,
         None => network.send(request, budget).await?,
@@ -125,7 +126,7 @@ async fn recorded(
     request: Request,
     budget: &Budget,
 ) -> std::result::Result<Response, NetError> {
-    let Request { method, url, headers, body } = &request;
+    let Request { method, url, headers, body, repeatable: _ } = &request;
     let asked = format!("{method} {url}");
     let mut parts: Vec<&[u8]> = vec![method.as_str().as_bytes(), url.as_bytes(), body];
     for (name, value) in headers {

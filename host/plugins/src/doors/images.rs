@@ -1,7 +1,7 @@
 //! The door `images`: encoded images that stay in the host's memory.
 
 use super::CallState;
-use crate::bindings::tool::mmhost::plugin::images::{self, Dimensions, ImageError};
+use crate::bindings::imports::images::{self, Dimensions, ImageError};
 use crate::types::ImageBytes;
 use sha2::{Digest, Sha256};
 use std::io::Cursor;

@@ -1,7 +1,7 @@
 //! The door `log`: what guests say, capped, and passed on to the host's own log.
 
 use super::CallState;
-use crate::bindings::tool::mmhost::plugin::log;
+use crate::bindings::imports::log;
 pub(crate) use log::Level;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

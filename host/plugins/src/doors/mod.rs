@@ -4,6 +4,7 @@ pub(crate) mod config;
 pub(crate) mod corpus;
 mod http;
 pub(crate) mod images;
+mod llm;
 pub(crate) mod log;
 pub(crate) mod wasi;
 
@@ -11,6 +12,7 @@ use crate::limits::Limiter;
 use crate::types::CorpusService;
 use crate::{Limits, PluginInfo};
 use http::HttpDoor;
+use llm::LlmDoor;
 use log::CallLog;
 use std::sync::Arc;
 use wasmtime::component::ResourceTable;
@@ -29,6 +31,7 @@ pub(crate) struct CallState {
     /// What the guest said.
     pub log: CallLog,
     http: HttpDoor,
+    llm: LlmDoor,
     wasi: WasiCtx,
 }
 
@@ -41,11 +44,13 @@ impl CallState {
         let log = CallLog::new(info.name.clone(), limits.log_lines);
         let wasi = wasi::context(&log);
         let http = HttpDoor::new(info.network.clone(), &info, &log);
-        CallState { info, corpus, table, limiter: Limiter::new(&limits), log, http, wasi }
+        let llm = LlmDoor::new(&info);
+        CallState { info, corpus, table, limiter: Limiter::new(&limits), log, http, llm, wasi }
     }
 
-    /// Takes the network away.
+    /// Takes network and models away.
     pub fn go_offline(&mut self) {
         self.http = HttpDoor::new(None, &self.info, &self.log);
+        self.llm.go_offline();
     }
 }

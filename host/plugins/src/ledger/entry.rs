@@ -29,6 +29,16 @@ pub struct Entry {
     pub requests: u64,
     /// Bytes of the bodies of requests and answers.
     pub http_bytes: u64,
+    /// Completions that models were asked for.
+    pub completions: u64,
+    /// Tokens of the conversations.
+    pub prompt_tokens: u64,
+    /// Tokens of the answers.
+    pub completion_tokens: u64,
+    /// Answers of the recording, while one is made or replayed: calls, requests, searches and completions that were spared.
+    pub hits: u64,
+    /// What the recording did not know.
+    pub misses: u64,
     /// Price of all that.
     pub money: f64,
 }

@@ -5,9 +5,11 @@
 
 mod entry;
 mod policy;
+mod tokens;
 
 pub use entry::{Entry, Quantiles};
 pub use policy::{Breaker, OnFailure, Policies, Policy, RunBudget};
+pub(crate) use tokens::TokenPrices;
 
 use crate::manifest::Kind;
 use crate::types::CallCost;
@@ -33,6 +35,8 @@ struct State {
     entries: BTreeMap<String, Open>,
     calls: u64,
     requests: u64,
+    /// Tokens of models, those held for requests under way too.
+    tokens: u64,
     money: f64,
     /// Why the run is to stop. No call is made any more.
     stopped: Option<PluginError>,
@@ -50,6 +54,7 @@ impl Ledger {
         for (plugin, entry) in entries {
             state.calls += entry.calls;
             state.requests += entry.requests;
+            state.tokens += entry.prompt_tokens + entry.completion_tokens;
             state.money += entry.money;
             state.entries.insert(plugin, Open::new(entry));
         }
@@ -58,6 +63,16 @@ impl Ledger {
     /// What each plugin has cost so far, by name.
     pub fn entries(&self) -> BTreeMap<String, Entry> {
         self.state().entries.iter().map(|(plugin, open)| (plugin.clone(), open.snapshot())).collect()
+    }
+
+    /// Counts something that a plugin asked and a recording answered, or did not.
+    pub(crate) fn taped(&self, plugin: &str, hit: bool) {
+        let mut state = self.state();
+        let entry = &mut state.open(plugin).entry;
+        match hit {
+            true => entry.hits += 1,
+            false => entry.misses += 1,
+        }
     }
 
     /// Whether the run may go on.

@@ -8,11 +8,16 @@ use std::fmt;
 /// What a run lays down for its plugins, by name. One that is not named keeps the defaults of [`Policy`].
 pub type Policies = BTreeMap<String, Policy>;
 
+/// Most repetitions of a failed call.
+const MAX_RETRIES: u32 = 10;
+/// Longest pause of a breaker, in seconds.
+const MAX_PAUSE_S: u64 = 86_400;
+
 /// What a run lays down for one plugin: a table `[plugins.policy.NAME]`.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
-    /// How often a call that failed is repeated. What a tool reports about its argument is no failure.
+    /// How often a call that failed is repeated, at most 10 times. What a tool reports about its argument is no failure.
     pub retries: u32,
     /// What follows when it still fails; each kind of plugin has a default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,7 +55,7 @@ pub enum OnFailure {
 pub struct Breaker {
     /// Failures in a row after which calls fail at once, without the plugin.
     pub failures: u32,
-    /// For how long, in seconds. Then one call is tried.
+    /// For how long, in seconds, at most a day. Then one call is tried.
     pub pause_s: u64,
 }
 
@@ -67,6 +72,9 @@ pub struct RunBudget {
     /// Most HTTP requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<u64>,
+    /// Most tokens of language models, conversations and answers together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
 }
 
 impl fmt::Display for OnFailure {
@@ -101,8 +109,21 @@ impl Policy {
                 return wrong(field, price.to_string(), "a price of 0 or more".into());
             }
         }
-        if let Some(Breaker { failures: 0, .. }) = self.breaker {
-            return wrong("breaker.failures", "0".into(), "at least 1; without a breaker, remove the field".into());
+        if self.retries > MAX_RETRIES {
+            return wrong(
+                "retries",
+                self.retries.to_string(),
+                format!("at most {MAX_RETRIES}: each waits twice as long as the one before"),
+            );
+        }
+        match self.breaker {
+            Some(Breaker { failures: 0, .. }) => {
+                return wrong("breaker.failures", "0".into(), "at least 1; without a breaker, remove the field".into());
+            }
+            Some(Breaker { pause_s, .. }) if pause_s > MAX_PAUSE_S => {
+                return wrong("breaker.pause_s", pause_s.to_string(), format!("at most {MAX_PAUSE_S}, a day"));
+            }
+            _ => {}
         }
         match self.on_failure {
             Some(chosen) if !choices(kind).contains(&chosen) => {

@@ -35,6 +35,8 @@ pub(crate) struct Request {
     pub url: String,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// Whether it may be sent again when the server is overloaded.
+    pub repeatable: bool,
 }
 
 /// The whole answer.
@@ -74,12 +76,18 @@ pub(crate) struct Budget {
     max_bytes: u64,
     requests: AtomicU64,
     bytes: AtomicU64,
-    account: Arc<Account>,
+    /// Where requests are paid for; `None` where something else is.
+    account: Option<Arc<Account>>,
 }
 
 impl Budget {
     pub fn new(max_requests: u64, max_bytes: u64, account: Arc<Account>) -> Self {
-        Budget { max_requests, max_bytes, requests: AtomicU64::new(0), bytes: AtomicU64::new(0), account }
+        Budget { max_requests, max_bytes, requests: AtomicU64::new(0), bytes: AtomicU64::new(0), account: Some(account) }
+    }
+
+    /// A budget of bytes for requests that are paid for by tokens.
+    pub fn of_models(max_bytes: u64) -> Self {
+        Budget { max_requests: u64::MAX, max_bytes, requests: AtomicU64::new(0), bytes: AtomicU64::new(0), account: None }
     }
 
     /// Counts a request.
@@ -87,12 +95,14 @@ impl Budget {
         if self.requests.fetch_add(1, Ordering::Relaxed) >= self.max_requests {
             return Err(NetError::TooMany { limit: self.max_requests });
         }
-        self.account.request().map_err(|error| NetError::Refused(error.to_string()))
+        self.account.as_ref().map_or(Ok(()), |account| account.request()).map_err(|error| NetError::Refused(error.to_string()))
     }
 
     /// Counts bytes, in either direction.
     pub fn bytes(&self, bytes: u64) -> std::result::Result<(), NetError> {
-        self.account.bytes(bytes);
+        if let Some(account) = &self.account {
+            account.bytes(bytes);
+        }
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         match before.saturating_add(bytes) <= self.max_bytes {
             true => Ok(()),
@@ -181,7 +191,6 @@ impl Network {
     /// One hop, repeated while the server is overloaded.
     async fn attempt(&self, request: &Request, url: &Url, budget: &Budget) -> std::result::Result<Response, NetError> {
         self.admit(&request.method, url)?;
-        let repeatable = matches!(request.method, Method::GET | Method::HEAD);
         let mut pause = FIRST_PAUSE;
         for repeat in 0.. {
             budget.request()?;
@@ -193,7 +202,7 @@ impl Network {
                 _ => return outcome,
             };
             let pause_now = asked.unwrap_or(pause);
-            if !repeatable || repeat >= self.retries || pause_now > LONGEST_PAUSE {
+            if !request.repeatable || repeat >= self.retries || pause_now > LONGEST_PAUSE {
                 return outcome;
             }
             tracing::debug!(target: "plugin", "{}: {} is asked again in {pause_now:?}", self.plugin, place(url));

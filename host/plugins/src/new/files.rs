@@ -19,8 +19,20 @@ macro_rules! files {
 }
 
 /// The contract.
-pub(super) const WIT: [(&str, &str); 6] =
-    files!(include_str, "wit", "types.wit", "images.wit", "corpus.wit", "search-tool.wit", "reward.wit", "dataset-filter.wit");
+pub(super) const WIT: [(&str, &str); 10] = files!(
+    include_str,
+    "wit",
+    "llm.wit",
+    "search-tool.wit",
+    "reward.wit",
+    "dataset-filter.wit",
+    "deps/plugin-0.1.0/types.wit",
+    "deps/plugin-0.1.0/images.wit",
+    "deps/plugin-0.1.0/corpus.wit",
+    "deps/plugin-0.1.0/search-tool.wit",
+    "deps/plugin-0.1.0/reward.wit",
+    "deps/plugin-0.1.0/dataset-filter.wit",
+);
 
 /// What wit-bindgen makes of the contract for C, and the objects that carry the types of the worlds.
 pub(super) const C_BINDINGS: [(&str, &[u8]); 9] = [
@@ -36,8 +48,17 @@ pub(super) const C_BINDINGS: [(&str, &[u8]); 9] = [
 ];
 
 /// The Rust SDK.
-const SDK: [(&str, &str); 6] =
-    files!(include_str, "plugins/sdk", "Cargo.toml", "src/lib.rs", "src/bindings.rs", "src/tool.rs", "src/reward.rs", "src/filter.rs");
+const SDK: [(&str, &str); 7] = files!(
+    include_str,
+    "plugins/sdk",
+    "Cargo.toml",
+    "src/lib.rs",
+    "src/bindings.rs",
+    "src/tool.rs",
+    "src/reward.rs",
+    "src/filter.rs",
+    "src/llm.rs"
+);
 
 /// Every file of a new folder: its path and its content, in which marks are to be filled.
 pub(super) fn of(kind: Kind, lang: Lang) -> Vec<(String, &'static [u8])> {

@@ -96,21 +96,42 @@ impl Fill<'_> {
     }
 }
 
-/// The contract that a plugin's folder is built against: its own `wit/`, else this program's, written into `scratch` without the
-/// doors that the manifest does not ask for. Interpreters import whatever is in their world, used or not.
+/// The contract that a plugin's folder is built against: its own `wit/`, of whatever version, else this program's; written into `scratch`
+/// without the doors that the manifest does not ask for. Interpreters import whatever is in their world, used or not.
 pub(crate) fn contract(folder: &Path, scratch: &Path, manifest: &Manifest) -> std::result::Result<PathBuf, String> {
-    let wit = scratch.join("wit");
-    for (name, text) in WIT {
-        let own = folder.join("wit").join(name);
-        let text = match own.is_file() {
-            true => std::fs::read_to_string(&own).map_err(|error| format!("{}: {error}", own.display()))?,
-            false => text.to_string(),
-        };
-        let is_asked_for = |line: &&str| line.trim() != "import corpus;" || !manifest.ask.corpora.is_empty();
+    let (own, wit) = (folder.join("wit"), scratch.join("wit"));
+    let files = match own.is_dir() {
+        true => wit_files(&own, Path::new("")).map_err(|error| format!("{}: {error}", own.display()))?,
+        false => WIT.map(|(name, text)| (PathBuf::from(name), text.to_string())).into(),
+    };
+    let ask = &manifest.ask;
+    let absent = [("corpus", ask.corpora.is_empty()), ("llm", ask.models.is_empty())];
+    let is_asked_for = |line: &&str| {
+        let import = line.trim().strip_prefix("import ").map(|name| name.trim_start_matches("mmhost:plugin/").trim_end_matches(';'));
+        let door = import.and_then(|name| name.split('@').next());
+        !absent.iter().any(|(name, absent)| *absent && door == Some(name))
+    };
+    for (name, text) in files {
         let text: String = text.lines().filter(is_asked_for).map(|line| format!("{line}\n")).collect();
         write(&wit.join(name), text.as_bytes()).map_err(|error| error.to_string())?;
     }
     Ok(wit)
+}
+
+/// The files of a folder `wit/`, and of its folders, by their paths in it.
+fn wit_files(root: &Path, within: &Path) -> std::io::Result<Vec<(PathBuf, String)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(root.join(within))? {
+        let entry = entry?;
+        let path = within.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            files.extend(wit_files(root, &path)?);
+        } else if path.extension().is_some_and(|extension| extension == "wit") {
+            let text = std::fs::read_to_string(root.join(&path))?;
+            files.push((path, text));
+        }
+    }
+    Ok(files)
 }
 
 /// The C bindings of a kind's world: those in the folder's `bindings/`, else this program's, written into `scratch`.

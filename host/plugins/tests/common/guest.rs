@@ -7,9 +7,9 @@ use tempfile::TempDir;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// A component of `world` from a core module in text form, built against `wit/` as it stands or with another version number.
+/// A component of `world` from a core module in text form, built against version 0.1.0 of the contract as it stands or with another version number.
 pub fn component(world: &str, version: &str, module: &str) -> Vec<u8> {
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/deps/plugin-0.1.0");
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(wit).unwrap() {
         let path = entry.unwrap().path();

@@ -92,6 +92,35 @@ impl Server {
             "/search" => {
                 say("200 OK", "", br#"{"organic_results":[{"title":"Chad","snippet":"A country.","link":"http://pages.example/chad"}]}"#)
             }
+            "/v1/chat/completions" => {
+                let asked: serde_json::Value = serde_json::from_slice(&body)?;
+                let key = head.lines().find(|line| line.to_lowercase().starts_with("authorization")).unwrap_or("no key");
+                let last = asked["messages"].as_array().and_then(|all| all.last()).map(|m| m["content"].to_string()).unwrap_or_default();
+                // A judge that takes what is called a city for the truth, and what is called a riddle for none of its business.
+                let said = if last.contains("riddle") {
+                    "Hm."
+                } else if last.contains("City of") {
+                    "Yes."
+                } else {
+                    "No, it does not."
+                };
+                let answer = serde_json::json!({
+                    "choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}],
+                    "usage": {"prompt_tokens": 100, "completion_tokens": 2},
+                });
+                let body = answer.to_string();
+                match asked["model"].as_str().unwrap_or_default() {
+                    "denying" => say("401 Unauthorized", "", format!("{{\"error\": \"bad {key}\"}}").as_bytes()),
+                    "busy" if seen <= 1 => say("429 Busy", "retry-after: 0\r\n", b"later"),
+                    "garbled" => say("200 OK", "", b"<html>Welcome</html>"),
+                    "moving" => say("307 Moved", "location: http://127.0.0.1:1/v1\r\n", b""),
+                    "slow" => {
+                        std::thread::sleep(Duration::from_millis(200));
+                        say("200 OK", "", body.as_bytes())
+                    }
+                    _ => say("200 OK", "", body.as_bytes()),
+                }
+            }
             "/read" => say("200 OK", "", b"N'Djamena is the capital\nof Chad."),
             _ => say("404 Not Found", "", b"no such page"),
         }

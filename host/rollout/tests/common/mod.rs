@@ -5,7 +5,7 @@ use mmhost_data::{Sample, SampleImage};
 use mmhost_engine::{Engine, EngineError, Finish, GeneratedTurn, SequenceId, TurnRequest};
 use mmhost_model::{ImageProcessor, Processor, Segment, Tokenizer};
 use mmhost_plugins::{CallCost, CallForm, ImageBytes, PluginError, ResultPart, ToolInput, ToolSpec};
-use mmhost_rollout::{Episode, ProtocolOptions, Roller, Task, Tool};
+use mmhost_rollout::{About, Episode, ProtocolOptions, Roller, Task, Tool};
 use std::collections::HashMap;
 use std::io::Cursor;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -171,22 +171,14 @@ impl FakeTool {
 
 #[async_trait::async_trait]
 impl Tool for FakeTool {
-    fn spec(&self) -> &ToolSpec {
-        &self.spec
+    fn about(&self) -> About<'_> {
+        About { digest: "d1ge57", max_tokens: 900, ..About::plain(&self.spec) }
     }
 
     async fn call(&self, input: &ToolInput) -> Result<(Vec<ResultPart>, CallCost), PluginError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(self.delay).await;
         Ok(((self.answer)(input)?, CallCost::default()))
-    }
-
-    fn digest(&self) -> &str {
-        "d1ge57"
-    }
-
-    fn max_tokens(&self) -> usize {
-        900
     }
 }
 

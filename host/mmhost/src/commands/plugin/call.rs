@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use mmhost_plugins::PluginHost;
 use mmhost_plugins::call::{Function, Subject};
@@ -12,6 +13,7 @@ use crate::cli::{CallArgs, FunctionArg};
 use crate::config::Config;
 use crate::corpora::Corpora;
 use crate::failure::{Blame, Outcome};
+use crate::local_models::ModelFolders;
 use crate::session::{cache_dir, host_options, world_and_corpora};
 
 /// Calls once and prints the answer and its cost as JSON.
@@ -33,7 +35,10 @@ pub async fn run(args: CallArgs) -> Outcome<()> {
     // Indexing a world takes its time, so only for those who search.
     let corpora = if manifest.ask.corpora.is_empty() { Corpora::default() } else { world_and_corpora(&config)?.1 };
     let options = host_options(&config, &cache_dir(args.cache.cache)?, corpora)?;
-    let host = PluginHost::metered(options).internal("cannot start the plugin runtime")?.with_grants(config.plugins.grants.clone());
+    let host = PluginHost::metered(options)
+        .internal("cannot start the plugin runtime")?
+        .with_grants(config.plugins.grants.clone())
+        .with_local_models(Arc::new(ModelFolders::default()));
     let plugin = Subject::only(host.load_dir(&args.plugin).input(&doing)?, &args.plugin).input(&doing)?;
     let base = args.input.as_deref().filter(|path| *path != Path::new("-")).and_then(Path::parent).unwrap_or(Path::new(""));
     let (result, cost) = plugin.run(function, &input, base).await.input(&doing)?;
