@@ -145,8 +145,14 @@ fn the_readme_links_to_files_that_exist() {
         let path = common::root().join(file);
         let text = fs::read_to_string(&path).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.starts_with("http")) {
+            let (link, heading) = link.split_once('#').unwrap_or((link, ""));
             let target = path.parent().unwrap().join(link.trim_end_matches('/'));
             assert!(target.exists(), "{file} links to {link}");
+            if !heading.is_empty() {
+                let headings = fs::read_to_string(&target).unwrap();
+                let anchor = |line: &str| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+                assert!(headings.lines().any(|line| line.starts_with('#') && anchor(line) == heading), "{file} links to {link}#{heading}");
+            }
         }
     }
 }

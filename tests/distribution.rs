@@ -253,7 +253,7 @@ fn hostile_archives_are_refused_whole() {
         text.replace(from, to).into_bytes()
     };
     let (newer, led_out) =
-        (edited("contract = \"0.1.0\"", "contract = \"9.0.0\""), edited("kind = ", "component = \"../x.wasm\"\nkind = "));
+        (edited("contract = \"0.2.0\"", "contract = \"9.0.0\""), edited("kind = ", "component = \"../x.wasm\"\nkind = "));
     let whole = archive(&good);
     let zeros = vec![0; 300 << 20];
     let many: Vec<_> = (0..10_001).map(|_| file("p/x", b"")).collect();

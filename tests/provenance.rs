@@ -49,10 +49,10 @@ fn a_locked_run_of_signed_plugins_remembers_them_and_refuses_others() {
     let filter = &of_run["sample-filter"];
     assert_eq!((filter["source"].as_str(), filter["signed_by"].as_str()), (Some(artifact.as_str()), Some(key.as_str())));
     let text = &of_run["text-search"];
-    assert_eq!((&text["version"], &text["contract"], &text["kind"]), (&"0.1.0".into(), &"0.1.0".into(), &"search-tool".into()));
+    assert_eq!((&text["version"], &text["contract"], &text["kind"]), (&"0.1.0".into(), &"0.2.0".into(), &"search-tool".into()));
     assert_eq!(
         text["grants"],
-        serde_json::json!({"corpora": ["default"], "hosts": [], "methods": ["GET", "HEAD"], "networks": [], "secrets": []})
+        serde_json::json!({"corpora": ["default"], "hosts": [], "methods": ["GET", "HEAD"], "models": {}, "networks": [], "secrets": []})
     );
     assert_eq!(text["config"]["call"], "text_search");
     assert_eq!(text["limits"]["deadline_ms"], 5000);
