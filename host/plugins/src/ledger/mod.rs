@@ -33,13 +33,30 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct State {
     entries: BTreeMap<String, Open>,
+    totals: Totals,
+    /// Why the run is to stop. No call is made any more.
+    stopped: Option<PluginError>,
+}
+
+/// What counts against the budget, of all plugins together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
     calls: u64,
     requests: u64,
     /// Tokens of models, those held for requests under way too.
     tokens: u64,
     money: f64,
-    /// Why the run is to stop. No call is made any more.
-    stopped: Option<PluginError>,
+}
+
+impl Totals {
+    fn plus(self, more: Totals) -> Totals {
+        Totals {
+            calls: self.calls + more.calls,
+            requests: self.requests + more.requests,
+            tokens: self.tokens.saturating_add(more.tokens),
+            money: self.money + more.money,
+        }
+    }
 }
 
 impl Ledger {
@@ -52,10 +69,8 @@ impl Ledger {
     pub fn resume(&self, entries: BTreeMap<String, Entry>) {
         let mut state = self.state();
         for (plugin, entry) in entries {
-            state.calls += entry.calls;
-            state.requests += entry.requests;
-            state.tokens += entry.prompt_tokens + entry.completion_tokens;
-            state.money += entry.money;
+            let tokens = entry.prompt_tokens + entry.completion_tokens;
+            state.totals = state.totals.plus(Totals { calls: entry.calls, requests: entry.requests, tokens, money: entry.money });
             state.entries.insert(plugin, Open::new(entry));
         }
     }
@@ -92,23 +107,32 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes calls and requests from the budget.
-    fn charge(&self, plugin: &str, calls: u64, requests: u64, price: f64) -> Result<()> {
+    /// Takes something from the budget for a plugin, if that is left of it. Gives the state, for the plugin's own entry.
+    fn take(&self, plugin: &str, more: Totals) -> Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         if let Some(why) = &state.stopped {
             return Err(why.clone());
         }
-        let (all_calls, all_requests, money) = (state.calls + calls, state.requests + requests, state.money + price);
-        let over = |field, limit: Option<f64>, would_be: f64| limit.filter(|limit| would_be > *limit).map(|limit| (field, limit));
-        let spent = over("calls", self.budget.calls.map(|n| n as f64), all_calls as f64)
-            .or(over("requests", self.budget.requests.map(|n| n as f64), all_requests as f64))
-            .or(over("money", self.budget.money, money));
+        let after = state.totals.plus(more);
+        let RunBudget { money, calls, requests, tokens } = &self.budget;
+        let over = |field, limit: &Option<f64>, would_be: f64| limit.filter(|limit| would_be > *limit).map(|limit| (field, limit));
+        let count = |limit: &Option<u64>| limit.map(|limit| limit as f64);
+        let spent = over("calls", &count(calls), after.calls as f64)
+            .or(over("requests", &count(requests), after.requests as f64))
+            .or(over("tokens", &count(tokens), after.tokens as f64))
+            .or(over("money", money, after.money));
         if let Some((field, limit)) = spent {
             let why = PluginError::BudgetSpent { plugin: plugin.into(), field, limit };
             state.stopped = Some(why.clone());
             return Err(why);
         }
-        (state.calls, state.requests, state.money) = (all_calls, all_requests, money);
+        state.totals = after;
+        Ok(state)
+    }
+
+    /// Takes calls and requests from the budget.
+    fn charge(&self, plugin: &str, calls: u64, requests: u64, price: f64) -> Result<()> {
+        let mut state = self.take(plugin, Totals { calls, requests, tokens: 0, money: price })?;
         let entry = &mut state.open(plugin).entry;
         entry.calls += calls;
         entry.requests += requests;

@@ -1,8 +1,8 @@
 //! Tokens of language models: held before a model is asked, settled by what it took.
 
-use super::{Account, Ledger};
+use super::{Account, Totals};
+use crate::Result;
 use crate::models::CompletionRequest;
-use crate::{PluginError, Result};
 
 /// Prices of a model, for each token.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -33,38 +33,20 @@ impl TokenPrices {
     }
 }
 
-impl Ledger {
-    /// Holds tokens and money, so that requests at the same time cannot exceed the budget together.
-    fn hold(&self, plugin: &str, tokens: u64, money: f64) -> Result<Held> {
-        let mut state = self.state();
-        if let Some(why) = &state.stopped {
-            return Err(why.clone());
-        }
-        let (all_tokens, all_money) = (state.tokens.saturating_add(tokens), state.money + money);
-        let over = |field, limit: Option<f64>, would_be: f64| limit.filter(|limit| would_be > *limit).map(|limit| (field, limit));
-        let spent = over("tokens", self.budget.tokens.map(|n| n as f64), all_tokens as f64).or(over("money", self.budget.money, all_money));
-        if let Some((field, limit)) = spent {
-            let why = PluginError::BudgetSpent { plugin: plugin.into(), field, limit };
-            state.stopped = Some(why.clone());
-            return Err(why);
-        }
-        (state.tokens, state.money) = (all_tokens, all_money);
-        Ok(Held { tokens, money })
-    }
-}
-
 impl Account {
-    /// Takes the most that a request can come to from the budget.
+    /// Takes the most that a request can come to from the budget, so that requests at the same time cannot exceed it together.
     pub fn hold_tokens(&self, tokens: u64, money: f64) -> Result<Held> {
-        self.ledger.hold(&self.plugin, tokens, money)
+        drop(self.ledger.take(&self.plugin, Totals { tokens, money, ..Totals::default() })?);
+        Ok(Held { tokens, money })
     }
 
     /// Gives back what was held, and takes what was used: tokens of the conversation and of the answer.
     pub fn settle_tokens(&self, held: Held, (prompt, completion): (u32, u32), prices: &TokenPrices) {
         let money = prices.of(prompt, completion);
         let mut state = self.ledger.state();
-        state.tokens = (state.tokens - held.tokens).saturating_add(u64::from(prompt) + u64::from(completion));
-        state.money += money - held.money;
+        let totals = &mut state.totals;
+        totals.tokens = totals.tokens.saturating_sub(held.tokens).saturating_add(u64::from(prompt) + u64::from(completion));
+        totals.money += money - held.money;
         let entry = &mut state.open(&self.plugin).entry;
         entry.completions += 1;
         entry.prompt_tokens += u64::from(prompt);
