@@ -193,11 +193,12 @@ fn samples_of_a_failed_filter_follow_the_policy() {
 #[test]
 fn fuel_ends_a_call_at_the_same_place_each_time() {
     let folder = tool_folder("[limits]\nfuel = 100000\n");
-    let (mut plugins, _) = load(&folder, "", "");
+    let (mut plugins, ledger) = load(&folder, "", "");
     let tool = plugins.tools.remove(0);
     block_on(async {
         let used: Vec<_> = [tool.call(&query("o")).await, tool.call(&query("o")).await].map(|r| r.unwrap().1.fuel).into();
         assert!(used[0].is_some_and(|fuel| fuel > 0 && fuel < 100_000) && used[0] == used[1], "{used:?}");
+        assert_eq!(entry(&ledger).fuel, 2 * used[0].unwrap());
         let started = Instant::now();
         let error = tool.call(&query("l")).await.unwrap_err();
         assert!(matches!(error, PluginError::Fuel { limit: 100_000, .. }), "{error}");

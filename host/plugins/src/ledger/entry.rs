@@ -25,6 +25,8 @@ pub struct Entry {
     pub latency_ms: Quantiles,
     /// Most linear memory that a call held, in bytes.
     pub peak_memory_bytes: u64,
+    /// Fuel of the calls that succeeded, where the plugin's limits count it.
+    pub fuel: u64,
     /// HTTP requests, repeated and redirected ones too.
     pub requests: u64,
     /// Bytes of the bodies of requests and answers.
@@ -85,7 +87,10 @@ impl Open {
         self.latencies.saturating_record(took.as_micros().max(1) as u64);
         self.entry.seconds += took.as_secs_f64();
         match outcome {
-            Ok((_, cost)) => self.entry.peak_memory_bytes = self.entry.peak_memory_bytes.max(cost.memory_bytes),
+            Ok((_, cost)) => {
+                self.entry.peak_memory_bytes = self.entry.peak_memory_bytes.max(cost.memory_bytes);
+                self.entry.fuel = self.entry.fuel.saturating_add(cost.fuel.unwrap_or(0));
+            }
             Err(error) if !is_failure(error) => {}
             Err(error) => *self.entry.failures.entry(error.kind().into()).or_default() += 1,
         }
