@@ -173,6 +173,68 @@ typedef struct {
   size_t len;
 } mmhost_plugin_llm_list_result_completion_llm_error_t;
 
+// A header.
+typedef struct mmhost_plugin_http_header_t {
+  // Name.
+  dataset_filter_string_t   name;
+  // Value.
+  dataset_filter_string_t   value;
+} mmhost_plugin_http_header_t;
+
+typedef struct {
+  mmhost_plugin_http_header_t *ptr;
+  size_t len;
+} mmhost_plugin_http_list_header_t;
+
+// A request.
+typedef struct mmhost_plugin_http_request_t {
+  // Method in upper case, e.g. `GET`.
+  dataset_filter_string_t   method;
+  // An http or https URL.
+  dataset_filter_string_t   url;
+  // Headers; `host` and `content-length` are the host's.
+  mmhost_plugin_http_list_header_t   headers;
+  // Body; empty for none.
+  dataset_filter_list_u8_t   body;
+} mmhost_plugin_http_request_t;
+
+// A server's answer, whatever its status.
+typedef struct mmhost_plugin_http_response_t {
+  // Status, e.g. 200.
+  uint16_t   status;
+  // Headers, names in lower case.
+  mmhost_plugin_http_list_header_t   headers;
+  // The whole body.
+  dataset_filter_list_u8_t   body;
+} mmhost_plugin_http_response_t;
+
+// Why there is no answer.
+typedef struct mmhost_plugin_http_http_error_t {
+  uint8_t tag;
+  union {
+    dataset_filter_string_t     malformed;
+    dataset_filter_string_t     over_limit;
+    dataset_filter_string_t     failed;
+  } val;
+} mmhost_plugin_http_http_error_t;
+
+// A part of the request is malformed. Says which.
+#define MMHOST_PLUGIN_HTTP_HTTP_ERROR_MALFORMED 0
+// The run does not grant it. The host's log says what to add.
+#define MMHOST_PLUGIN_HTTP_HTTP_ERROR_NOT_GRANTED 1
+// The call has sent as much as it may. Says which limit.
+#define MMHOST_PLUGIN_HTTP_HTTP_ERROR_OVER_LIMIT 2
+// The server cannot be reached, or does not answer properly. Says why.
+#define MMHOST_PLUGIN_HTTP_HTTP_ERROR_FAILED 3
+
+typedef struct {
+  bool is_err;
+  union {
+    mmhost_plugin_http_response_t ok;
+    mmhost_plugin_http_http_error_t err;
+  } val;
+} mmhost_plugin_http_result_response_http_error_t;
+
 // A field of the configuration with an unusable value.
 typedef struct mmhost_plugin_types_bad_value_t {
   // Name of the field, e.g. `alpha`.
@@ -332,6 +394,10 @@ extern void mmhost_plugin_log_write(mmhost_plugin_log_level_t level, dataset_fil
 // at the same time as far as the run allows, so a batch takes far less time than its requests one by one.
 extern void mmhost_plugin_llm_complete(dataset_filter_string_t *model, mmhost_plugin_llm_list_request_t *batch, mmhost_plugin_llm_list_result_completion_llm_error_t *ret);
 
+// Imported Functions from `mmhost:plugin/http@0.2.0`
+// Sends a request and waits for the answer. Redirects are followed, and an overloaded server is asked again.
+extern bool mmhost_plugin_http_send(mmhost_plugin_http_request_t *request, mmhost_plugin_http_response_t *ret, mmhost_plugin_http_http_error_t *err);
+
 // Exported Functions from `mmhost:plugin/filtering@0.1.0`
 bool exports_mmhost_plugin_filtering_describe(exports_mmhost_plugin_filtering_description_t *ret, exports_mmhost_plugin_filtering_config_error_t *err);
 bool exports_mmhost_plugin_filtering_filter(exports_mmhost_plugin_filtering_list_sample_t *batch, exports_mmhost_plugin_filtering_list_decision_t *ret, exports_mmhost_plugin_filtering_filter_error_t *err);
@@ -367,6 +433,18 @@ void mmhost_plugin_llm_list_request_free(mmhost_plugin_llm_list_request_t *ptr);
 void mmhost_plugin_llm_result_completion_llm_error_free(mmhost_plugin_llm_result_completion_llm_error_t *ptr);
 
 void mmhost_plugin_llm_list_result_completion_llm_error_free(mmhost_plugin_llm_list_result_completion_llm_error_t *ptr);
+
+void mmhost_plugin_http_header_free(mmhost_plugin_http_header_t *ptr);
+
+void mmhost_plugin_http_list_header_free(mmhost_plugin_http_list_header_t *ptr);
+
+void mmhost_plugin_http_request_free(mmhost_plugin_http_request_t *ptr);
+
+void mmhost_plugin_http_response_free(mmhost_plugin_http_response_t *ptr);
+
+void mmhost_plugin_http_http_error_free(mmhost_plugin_http_http_error_t *ptr);
+
+void mmhost_plugin_http_result_response_http_error_free(mmhost_plugin_http_result_response_http_error_t *ptr);
 
 void mmhost_plugin_types_bad_value_free(mmhost_plugin_types_bad_value_t *ptr);
 

@@ -46,6 +46,11 @@ extern void __wasm_import_mmhost_plugin_log_write(int32_t, uint8_t *, size_t);
 __attribute__((__import_module__("mmhost:plugin/llm@0.2.0"), __import_name__("complete")))
 extern void __wasm_import_mmhost_plugin_llm_complete(uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
 
+// Imported Functions from `mmhost:plugin/http@0.2.0`
+
+__attribute__((__import_module__("mmhost:plugin/http@0.2.0"), __import_name__("send")))
+extern void __wasm_import_mmhost_plugin_http_send(uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
 // Exported Functions from `mmhost:plugin/tool@0.1.0`
 
 __attribute__((__weak__, __export_name__("cabi_post_mmhost:plugin/tool@0.1.0#describe")))
@@ -395,6 +400,57 @@ void mmhost_plugin_llm_list_result_completion_llm_error_free(mmhost_plugin_llm_l
       mmhost_plugin_llm_result_completion_llm_error_free(&list_ptr[i]);
     }
     free(list_ptr);
+  }
+}
+
+void mmhost_plugin_http_header_free(mmhost_plugin_http_header_t *ptr) {
+  search_tool_string_free(&ptr->name);
+  search_tool_string_free(&ptr->value);
+}
+
+void mmhost_plugin_http_list_header_free(mmhost_plugin_http_list_header_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    mmhost_plugin_http_header_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      mmhost_plugin_http_header_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void mmhost_plugin_http_request_free(mmhost_plugin_http_request_t *ptr) {
+  search_tool_string_free(&ptr->method);
+  search_tool_string_free(&ptr->url);
+  mmhost_plugin_http_list_header_free(&ptr->headers);
+}
+
+void mmhost_plugin_http_response_free(mmhost_plugin_http_response_t *ptr) {
+  mmhost_plugin_http_list_header_free(&ptr->headers);
+}
+
+void mmhost_plugin_http_http_error_free(mmhost_plugin_http_http_error_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      search_tool_string_free(&ptr->val.malformed);
+      break;
+    }
+    case 2: {
+      search_tool_string_free(&ptr->val.over_limit);
+      break;
+    }
+    case 3: {
+      search_tool_string_free(&ptr->val.failed);
+      break;
+    }
+  }
+}
+
+void mmhost_plugin_http_result_response_http_error_free(mmhost_plugin_http_result_response_http_error_t *ptr) {
+  if (!ptr->is_err) {
+    mmhost_plugin_http_response_free(&ptr->val.ok);
+  } else {
+    mmhost_plugin_http_http_error_free(&ptr->val.err);
   }
 }
 
@@ -785,6 +841,57 @@ void mmhost_plugin_llm_complete(search_tool_string_t *model, mmhost_plugin_llm_l
   uint8_t *ptr = (uint8_t *) &ret_area;
   __wasm_import_mmhost_plugin_llm_complete((uint8_t *) (*model).ptr, (*model).len, (uint8_t *) (*batch).ptr, (*batch).len, ptr);
   *ret = (mmhost_plugin_llm_list_result_completion_llm_error_t) { (mmhost_plugin_llm_result_completion_llm_error_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool mmhost_plugin_http_send(mmhost_plugin_http_request_t *request, mmhost_plugin_http_response_t *ret, mmhost_plugin_http_http_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(6*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_mmhost_plugin_http_send((uint8_t *) ((*request).method).ptr, ((*request).method).len, (uint8_t *) ((*request).url).ptr, ((*request).url).len, (uint8_t *) ((*request).headers).ptr, ((*request).headers).len, (uint8_t *) ((*request).body).ptr, ((*request).body).len, ptr);
+  mmhost_plugin_http_result_response_http_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (mmhost_plugin_http_response_t) {
+        (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + sizeof(void*)))),
+        (mmhost_plugin_http_list_header_t) (mmhost_plugin_http_list_header_t) { (mmhost_plugin_http_header_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+        (search_tool_list_u8_t) (search_tool_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + (4*sizeof(void*))))), (*((size_t*) (ptr + (5*sizeof(void*))))) },
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      mmhost_plugin_http_http_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.malformed = (search_tool_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          break;
+        }
+        case 2: {
+          variant.val.over_limit = (search_tool_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.failed = (search_tool_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
 }
 
 __attribute__((__export_name__("mmhost:plugin/tool@0.1.0#describe")))

@@ -12,6 +12,7 @@ mod evaluate;
 mod failure;
 mod ledger_table;
 mod local_models;
+mod log;
 mod run_dir;
 mod sampler;
 mod session;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     // Batches are shared over worker threads here; candle's own pool would only spin beside them.
     // SAFETY: no other thread has been started yet.
     unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    quit_with_the_reader();
     let cli = cli::Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -46,4 +48,17 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// Ends the program without a word when whoever reads its output has gone, as `head` does.
+fn quit_with_the_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        // `println!` leaves no other way to tell.
+        let said = info.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if said.starts_with("failed printing to std") && said.contains("Broken pipe") {
+            std::process::exit(0);
+        }
+        usual(info);
+    }));
 }

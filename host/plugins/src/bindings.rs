@@ -13,6 +13,7 @@ pub mod tool {
         imports: {
             "mmhost:plugin/corpus@0.1.0": async | trappable,
             "mmhost:plugin/llm@0.2.0": async | trappable,
+            "mmhost:plugin/http@0.2.0": async | trappable,
             default: trappable,
         },
         exports: { default: async },
@@ -32,6 +33,7 @@ pub mod reward {
             "mmhost:plugin/config@0.1.0": super::imports::config,
             "mmhost:plugin/log@0.1.0": super::imports::log,
             "mmhost:plugin/llm@0.2.0": super::imports::llm,
+            "mmhost:plugin/http@0.2.0": super::imports::http,
         },
     });
 }
@@ -64,6 +66,7 @@ pub mod filter {
             "mmhost:plugin/config@0.1.0": super::imports::config,
             "mmhost:plugin/log@0.1.0": super::imports::log,
             "mmhost:plugin/llm@0.2.0": super::imports::llm,
+            "mmhost:plugin/http@0.2.0": super::imports::http,
         },
     });
 }
@@ -71,7 +74,7 @@ pub mod filter {
 /// What guests import.
 pub mod imports {
     pub use super::tool::mmhost::plugin0_1_0::{config, corpus, images, log, types};
-    pub use super::tool::mmhost::plugin0_2_0::llm;
+    pub use super::tool::mmhost::plugin0_2_0::{http, llm};
 }
 
 /// What guests export.

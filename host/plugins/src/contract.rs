@@ -12,13 +12,14 @@ pub const CONTRACT: &str = "0.2.0";
 const VERSIONS: [&str; 2] = ["0.1.0", CONTRACT];
 const PACKAGE: &str = "mmhost:plugin/";
 /// In which versions each interface was published, the newest first.
-const INTERFACES: [(&str, &[&str]); 9] = [
+const INTERFACES: [(&str, &[&str]); 10] = [
     ("types", &["0.1.0"]),
     ("images", &["0.1.0"]),
     ("corpus", &["0.1.0"]),
     ("config", &["0.1.0"]),
     ("log", &["0.1.0"]),
     ("llm", &["0.2.0"]),
+    ("http", &["0.2.0"]),
     ("tool", &["0.1.0"]),
     ("scoring", &["0.2.0", "0.1.0"]),
     ("filtering", &["0.1.0"]),
@@ -140,9 +141,9 @@ impl Surface {
 
     fn check_imports(&self, manifest: &Manifest, manifest_file: &Path, component: &Path) -> Result<()> {
         let doors: &[&str] = match manifest.kind {
-            Kind::SearchTool => &["types", "images", "corpus", "config", "log", "llm"],
-            Kind::Reward => &["types", "config", "log", "llm"],
-            Kind::DatasetFilter => &["types", "images", "config", "log", "llm"],
+            Kind::SearchTool => &["types", "images", "corpus", "config", "log", "llm", "http"],
+            Kind::Reward => &["types", "config", "log", "llm", "http"],
+            Kind::DatasetFilter => &["types", "images", "config", "log", "llm", "http"],
         };
         for import in &self.imports {
             let reason = match import.strip_prefix(PACKAGE) {
@@ -167,6 +168,7 @@ impl Surface {
         let asks = [
             ("corpus", manifest.ask.corpora.is_empty(), "`corpora = [\"default\"]`"),
             ("llm", manifest.ask.models.is_empty(), "`models = [\"judge\"]`"),
+            ("http", manifest.ask.hosts.is_empty(), "`hosts = [\"api.example.org\"]`"),
         ];
         match asks.into_iter().filter(|(_, nothing, _)| *nothing).find_map(|(door, _, line)| Some((self.door(door)?, line))) {
             Some((import, line)) => {

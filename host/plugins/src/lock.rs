@@ -117,7 +117,7 @@ pub fn pinned(bytes: &[u8]) -> String {
 
 /// Digest of a plugin's sources: of every file of its folder, of the crates that it depends on by path, of the workspace that it
 /// belongs to and of the contract, as `sha256:HEX`. The order is that of the paths relative to the folder of plugins, with `/`.
-/// The manifest, the component itself and its signature do not count, nor do files that a build leaves behind.
+/// The manifest, the component itself and its signature do not count, nor do tests and files that a build leaves behind.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -172,7 +172,7 @@ fn collect(dir: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
         let path = entry.map_err(fail)?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let skipped = name.starts_with('.')
-            || ["target", "node_modules", "__pycache__"].contains(&name.as_str())
+            || ["target", "node_modules", "__pycache__", "tests"].contains(&name.as_str())
             || name == crate::manifest::MANIFEST
             || name.ends_with(".wasm")
             || name.ends_with(".minisig")

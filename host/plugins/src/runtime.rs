@@ -209,6 +209,7 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
     imports::config::add_to_linker::<_, State>(&mut linker, |state| state)?;
     imports::log::add_to_linker::<_, State>(&mut linker, |state| state)?;
     imports::llm::add_to_linker::<_, State>(&mut linker, |state| state)?;
+    imports::http::add_to_linker::<_, State>(&mut linker, |state| state)?;
     Ok(linker)
 }
 

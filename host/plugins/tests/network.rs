@@ -135,6 +135,48 @@ fn what_is_not_granted_says_what_to_add() {
     assert!(error.contains("wasi:http") && error.contains("under `[ask]`"), "{error}");
 }
 
+/// For languages whose tools cannot import `wasi:http`.
+#[test]
+fn the_contract_s_own_door_is_the_same_door() {
+    let server = Server::start();
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), "sesame-0123456789").unwrap();
+    let hosts = format!("hosts = [\"http://api.example:{}\"]\nmethods = [\"GET\", \"POST\"]", server.port);
+    let secret = format!("secrets.KEY = {{ file = \"{}\", hosts = [\"http://api.example:{}\"] }}", key.path().display(), server.port);
+    let (_folder, tool) = probe(
+        &format!("[limits]\nhttp_requests = 3\n[ask]\n{hosts}\nsecrets = [\"KEY\"]"),
+        &format!("{hosts}\nnetworks = [\"127.0.0.0/8\"]\n{secret}"),
+    );
+    let url = |path: &str| format!("http://api.example:{}{path}", server.port);
+    let own = |method: &str, url: &str, headers: &[(&str, &str)], body: &str, times: u32| {
+        let order = json!({"method": method, "url": url, "headers": headers, "body": body, "times": times, "own_door": true});
+        text(&tool, &query(&order.to_string()))
+    };
+    let headers = [("x-one", "1"), ("host", "elsewhere"), ("authorization", "Bearer __secret.KEY__")];
+    let said = own("POST", &url("/echo?a=b"), &headers, "a body", 1).unwrap();
+    for part in ["200\n", "POST /echo?a=b HTTP/1.1", "x-one: 1", "host: api.example:", "Bearer __secret.KEY__", "a body"] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    assert!(server.requests()[0].contains("Bearer sesame-0123456789") && !said.contains("sesame"));
+    assert!(own("GET", &url("/none"), &[], "", 1).unwrap().starts_with("404"));
+
+    let sent = server.requests().len();
+    for (method, to, words) in [
+        ("GET", format!("http://other.example:{}/ok", server.port), "not granted"),
+        ("GET", "http://169.254.169.254/".into(), "not granted"),
+        ("DELETE", url("/ok"), "not granted"),
+        ("GET", "file:///etc/passwd".into(), "not granted"),
+        ("G T", url("/ok"), "malformed: the method `G T`"),
+    ] {
+        let error = own(method, &to, &[], "", 1).unwrap_err();
+        assert!(error.contains(words), "{method} {to}: {error}");
+    }
+    assert!(own("GET", &url("/ok"), &[("a b", "c")], "", 1).unwrap_err().contains("malformed: the header `a b`"));
+    assert_eq!(server.requests().len(), sent);
+    let error = own("GET", &url("/ok"), &[], "", 4).unwrap_err();
+    assert!(error.contains("over a limit: more than 3 requests"), "{error}");
+}
+
 /// The reference web search against a service of its own.
 #[test]
 fn web_search_reads_the_pages_that_it_finds() {

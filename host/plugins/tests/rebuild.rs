@@ -86,7 +86,7 @@ fn the_c_bindings_are_those_of_the_contract() {
         command.args(["c", "--world", world, "--out-dir"]).arg(scratch.path());
         // In C an interface keeps its name when a later version of the contract replaces it.
         let of_0_1 = ["types", "images", "corpus", "config", "log", "tool", "filtering"].map(|name| (name, "0.1.0"));
-        for (name, version) in of_0_1.into_iter().chain([("llm", "0.2.0"), ("scoring", "0.2.0")]) {
+        for (name, version) in of_0_1.into_iter().chain([("llm", "0.2.0"), ("http", "0.2.0"), ("scoring", "0.2.0")]) {
             command.arg("--rename").arg(format!("mmhost:plugin/{name}@{version}=mmhost_plugin_{name}"));
         }
         command.arg(plugins().join("../wit"));

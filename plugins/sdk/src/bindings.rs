@@ -26,6 +26,7 @@ pub mod reward {
             "mmhost:plugin/config@0.1.0": crate::bindings::imports::config,
             "mmhost:plugin/log@0.1.0": crate::bindings::imports::log,
             "mmhost:plugin/llm@0.2.0": crate::bindings::imports::llm,
+            "mmhost:plugin/http@0.2.0": crate::bindings::imports::http,
         },
         generate_all,
     });
@@ -45,6 +46,7 @@ pub mod filter {
             "mmhost:plugin/config@0.1.0": crate::bindings::imports::config,
             "mmhost:plugin/log@0.1.0": crate::bindings::imports::log,
             "mmhost:plugin/llm@0.2.0": crate::bindings::imports::llm,
+            "mmhost:plugin/http@0.2.0": crate::bindings::imports::http,
         },
         generate_all,
     });
@@ -53,7 +55,7 @@ pub mod filter {
 /// What plugins import.
 pub mod imports {
     pub use super::tool::mmhost::plugin0_1_0::{config, corpus, images, log, types};
-    pub use super::tool::mmhost::plugin0_2_0::llm;
+    pub use super::tool::mmhost::plugin0_2_0::{http, llm};
 }
 
 /// What plugins export, each its own.

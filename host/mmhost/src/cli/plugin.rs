@@ -119,10 +119,12 @@ pub enum PluginCommand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum KindArg {
     /// A tool that the policy may call
+    #[value(alias = "search-tool")]
     Tool,
     /// A reward function
     Reward,
     /// A filter over data sets
+    #[value(alias = "dataset-filter")]
     Filter,
 }
 
@@ -175,10 +177,10 @@ pub struct CallArgs {
     /// What to call
     #[arg(value_enum)]
     pub function: FunctionArg,
-    /// Input in JSON; `-` is standard input
+    /// Input in JSON, or one of the plugin's tests; `-` is standard input
     #[arg(long, value_name = "FILE|-", required_if_eq_any([("function", "call"), ("function", "score"), ("function", "filter")]))]
     pub input: Option<PathBuf>,
-    /// Run configuration for corpora and [plugins.config.NAME] [default: the atlas and the manifest's defaults]
+    /// Run configuration for corpora, grants and [plugins.config.NAME] [default: the atlas, no network, a model that says no, the manifest's defaults]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]

@@ -111,6 +111,23 @@ pub fn build(dir: &Path, options: BuildOptions, mut progress: impl FnMut(&str)) 
     Ok(built)
 }
 
+/// Adds what to ask for, where a build may have failed because a door that the manifest does not ask for is not in the world.
+fn with_hint(message: String, manifest: &Manifest) -> String {
+    let ask = &manifest.ask;
+    let doors = [
+        ("corpus", ask.corpora.is_empty(), "corpora = [\"default\"]"),
+        ("llm", ask.models.is_empty(), "models = [\"judge\"]"),
+        ("http", ask.hosts.is_empty(), "hosts = [\"api.example.org\"]"),
+    ];
+    let named = |door: &str| message.contains(&format!("'{door}'")) || message.contains(&format!("mmhost:plugin/{door}@"));
+    match doors.into_iter().find(|(door, absent, _)| *absent && named(door)) {
+        Some((door, _, line)) => {
+            format!("{message}\nthe door `{door}` is there for plugins that ask for it: add `{line}` under `[ask]` in plugin.toml")
+        }
+        None => message,
+    }
+}
+
 fn build_one(folder: &Path, manifest: &Manifest, options: BuildOptions, progress: &mut impl FnMut(&str)) -> Result<Built> {
     let fail = |message: String| PluginError::Build { plugin: manifest.name.clone(), message };
     let lang = Lang::of(folder).ok_or_else(|| {
@@ -133,7 +150,7 @@ fn build_one(folder: &Path, manifest: &Manifest, options: BuildOptions, progress
         Lang::JavaScript => javascript::build(folder, manifest),
         Lang::C => c::build(folder, manifest.kind),
     }
-    .map_err(fail)?;
+    .map_err(|message| fail(with_hint(message, manifest)))?;
     let component = manifest.component_path(folder);
     Surface::read(&component, &produced)?.check(manifest, &folder.join(MANIFEST), &component)?;
 

@@ -52,13 +52,16 @@ pub(super) fn candidates(folder: &Path, within: &str, program: &str) -> Vec<Tool
 /// # Errors
 /// When it cannot be started or fails, with the end of what it said.
 pub(super) fn run(name: &str, command: &mut Command) -> Result<Output, String> {
+    // A backtrace through the tool's own code tells an author nothing.
+    command.env_remove("RUST_BACKTRACE");
     let output = command.output().map_err(|error| format!("{name} cannot be started: {error}"))?;
     if output.status.success() {
         return Ok(output);
     }
     // Some tools complain on standard output.
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let said: Vec<&str> = said.lines().collect();
+    // Cargo's messages for programs stand among those for people.
+    let said: Vec<&str> = said.lines().filter(|line| !line.starts_with("{\"reason\":")).collect();
     Err(format!("{name} failed ({}):\n{}", output.status, said[said.len().saturating_sub(TAIL_LINES)..].join("\n")))
 }
 

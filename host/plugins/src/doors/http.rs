@@ -1,9 +1,11 @@
-//! The door to the network: `wasi:http/outgoing-handler`, carried out under the plugin's grant. Requests and answers are held whole, and
-//! counted, so that a guest cannot make the host hold more than its limits say.
+//! The door to the network: `wasi:http/outgoing-handler`, carried out under the plugin's grant, and the contract's own `http` for languages
+//! whose tools cannot import that. Requests and answers are held whole, and counted, so that a guest cannot make the host hold more than its
+//! limits say.
 
 use super::CallState;
 use super::log::{CallLog, Level};
 use crate::PluginInfo;
+use crate::bindings::imports::http as contract;
 use crate::net::{Budget, NetError, Network, Request, Response};
 use crate::tape::{Ask, Door, Tape};
 use bytes::Bytes;
@@ -19,9 +21,14 @@ pub(crate) struct HttpDoor {
 }
 
 struct Hooks {
+    wire: Arc<Wire>,
+}
+
+/// What a request goes through.
+struct Wire {
     /// `None` where the plugin has no network.
     network: Option<Arc<Network>>,
-    budget: Arc<Budget>,
+    budget: Budget,
     tape: Option<Arc<Tape>>,
     plugin: String,
     log: CallLog,
@@ -29,11 +36,9 @@ struct Hooks {
 
 impl HttpDoor {
     pub fn new(network: Option<Arc<Network>>, info: &PluginInfo, log: &CallLog) -> Self {
-        let budget = Arc::new(Budget::new(info.limits.http_requests, info.limits.http_bytes, info.account.clone()));
-        HttpDoor {
-            context: WasiHttpCtx::new(),
-            hooks: Hooks { network, budget, tape: info.tape.clone(), plugin: info.name.clone(), log: log.clone() },
-        }
+        let budget = Budget::new(info.limits.http_requests, info.limits.http_bytes, info.account.clone());
+        let wire = Wire { network, budget, tape: info.tape.clone(), plugin: info.name.clone(), log: log.clone() };
+        HttpDoor { context: WasiHttpCtx::new(), hooks: Hooks { wire: Arc::new(wire) } }
     }
 }
 
@@ -58,45 +63,103 @@ impl WasiHttpHooks for Hooks {
         _processed: Box<dyn Future<Output = Result<()>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent>> + Send> {
         // The guest's timeouts are not needed: the call's deadline ends everything.
-        let (network, budget, log) = (self.network.clone(), self.budget.clone(), self.log.clone());
-        let (tape, plugin) = (self.tape.clone(), self.plugin.clone());
+        let wire = self.wire.clone();
         Box::new(async move {
-            let outcome = match network {
-                Some(network) => exchange(&network, tape.as_deref(), &plugin, request, &budget).await,
-                None => Err(NetError::Refused(
-                    "there is no network here: neither while a plugin describes itself, nor in `plugin check` and `plugin bench`, nor where its manifest asks for no hosts".into(),
-                )),
-            };
-            outcome.map_err(|error| {
-                log.write(Level::Warn, &error.to_string());
-                code(&error)
-            })
+            let outcome = exchange(&wire, request).await;
+            outcome.map_err(|error| wire.told(error, code))
         })
     }
 }
 
-async fn exchange(
-    network: &Network,
-    tape: Option<&Tape>,
-    plugin: &str,
-    request: http::Request<WasiBody>,
-    budget: &Budget,
-) -> std::result::Result<Sent, NetError> {
+impl Wire {
+    /// Sends a request within the grant, or finds the answer on record.
+    async fn send(&self, request: Request) -> std::result::Result<Response, NetError> {
+        let Some(network) = &self.network else {
+            return Err(NetError::Refused(
+                "there is no network here: neither while a plugin describes itself, nor in `plugin check` and `plugin bench`, nor where its manifest asks for no hosts".into(),
+            ));
+        };
+        match &self.tape {
+            Some(tape) => recorded(tape, network, &self.plugin, request, &self.budget).await,
+            None => network.send(request, &self.budget).await,
+        }
+    }
+
+    /// Logs an error for whoever runs the plugin, and makes of it what the guest is told.
+    fn told<E>(&self, error: NetError, told: impl Fn(&NetError) -> E) -> E {
+        self.log.write(Level::Warn, &error.to_string());
+        told(&error)
+    }
+}
+
+impl contract::Host for CallState {
+    async fn send(&mut self, request: contract::Request) -> wasmtime::Result<std::result::Result<contract::Response, contract::HttpError>> {
+        let wire = self.http.hooks.wire.clone();
+        let request = match plain(request) {
+            Ok(request) => request,
+            Err(what) => return Ok(Err(contract::HttpError::Malformed(what))),
+        };
+        let outcome = match wire.budget.bytes(request.body.len() as u64) {
+            Ok(()) => wire.send(request).await,
+            Err(error) => Err(error),
+        };
+        Ok(outcome.map(answered).map_err(|error| wire.told(error, refusal)))
+    }
+}
+
+/// A request of the contract's own interface.
+fn plain(request: contract::Request) -> std::result::Result<Request, String> {
+    let contract::Request { method, url, headers, body } = request;
+    let method = http::Method::from_bytes(method.as_bytes()).map_err(|_| format!("the method `{method}` is malformed"))?;
+    let mut map = http::HeaderMap::new();
+    for contract::Header { name, value } in headers {
+        let malformed = || format!("the header `{name}` is malformed");
+        let key = http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| malformed())?;
+        // The client sets these, from what it sends.
+        if key != http::header::HOST && key != http::header::CONTENT_LENGTH {
+            map.append(key, http::HeaderValue::from_str(&value).map_err(|_| malformed())?);
+        }
+    }
+    let repeatable = is_repeatable(&method);
+    Ok(Request { method, url, headers: map, body: body.into(), repeatable })
+}
+
+fn answered(response: Response) -> contract::Response {
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    contract::Response {
+        status: response.status.as_u16(),
+        headers: response.headers.iter().map(|(name, value)| contract::Header { name: name.to_string(), value: text(value) }).collect(),
+        body: response.body.into(),
+    }
+}
+
+/// What a guest is told: of the policy only that it said no.
+fn refusal(error: &NetError) -> contract::HttpError {
+    match error {
+        NetError::Refused(_) | NetError::Address(_) => contract::HttpError::NotGranted,
+        NetError::TooMany { .. } | NetError::TooLong { .. } => contract::HttpError::OverLimit(error.to_string()),
+        NetError::Unreachable(message) | NetError::Transport(message) => contract::HttpError::Failed(message.clone()),
+    }
+}
+
+/// Whether a request only reads.
+fn is_repeatable(method: &http::Method) -> bool {
+    matches!(*method, http::Method::GET | http::Method::HEAD)
+}
+
+async fn exchange(wire: &Wire, request: http::Request<WasiBody>) -> std::result::Result<Sent, NetError> {
     let (parts, mut body) = request.into_parts();
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| NetError::Transport(format!("the request's body broke off: {error}")))?;
         if let Ok(data) = frame.into_data() {
-            budget.bytes(data.len() as u64)?;
+            wire.budget.bytes(data.len() as u64)?;
             bytes.extend_from_slice(&data);
         }
     }
-    let repeatable = matches!(parts.method, http::Method::GET | http::Method::HEAD);
+    let repeatable = is_repeatable(&parts.method);
     let request = Request { method: parts.method, url: parts.uri.to_string(), headers: parts.headers, body: bytes.into(), repeatable };
-    let answer = match tape {
-        Some(tape) => recorded(tape, network, plugin, request, budget).await?,
-        None => network.send(request, budget).await?,
-    };
+    let answer = wire.send(request).await?;
     let body = Full::<Bytes>::new(answer.body).map_err(|never| match never {}).boxed_unsync();
     let mut response = http::Response::new(body);
     *response.status_mut() = answer.status;

@@ -19,10 +19,11 @@ macro_rules! files {
 }
 
 /// The contract.
-pub(super) const WIT: [(&str, &str); 10] = files!(
+pub(super) const WIT: [(&str, &str); 11] = files!(
     include_str,
     "wit",
     "llm.wit",
+    "http.wit",
     "search-tool.wit",
     "reward.wit",
     "dataset-filter.wit",
@@ -48,7 +49,7 @@ pub(super) const C_BINDINGS: [(&str, &[u8]); 9] = [
 ];
 
 /// The Rust SDK.
-const SDK: [(&str, &str); 7] = files!(
+const SDK: [(&str, &str); 8] = files!(
     include_str,
     "plugins/sdk",
     "Cargo.toml",
@@ -57,7 +58,8 @@ const SDK: [(&str, &str); 7] = files!(
     "src/tool.rs",
     "src/reward.rs",
     "src/filter.rs",
-    "src/llm.rs"
+    "src/llm.rs",
+    "src/http.rs"
 );
 
 /// Every file of a new folder: its path and its content, in which marks are to be filled.

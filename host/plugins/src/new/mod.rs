@@ -105,7 +105,7 @@ pub(crate) fn contract(folder: &Path, scratch: &Path, manifest: &Manifest) -> st
         false => WIT.map(|(name, text)| (PathBuf::from(name), text.to_string())).into(),
     };
     let ask = &manifest.ask;
-    let absent = [("corpus", ask.corpora.is_empty()), ("llm", ask.models.is_empty())];
+    let absent = [("corpus", ask.corpora.is_empty()), ("llm", ask.models.is_empty()), ("http", ask.hosts.is_empty())];
     let is_asked_for = |line: &&str| {
         let import = line.trim().strip_prefix("import ").map(|name| name.trim_start_matches("mmhost:plugin/").trim_end_matches(';'));
         let door = import.and_then(|name| name.split('@').next());

@@ -32,7 +32,7 @@ pub struct Folder {
 impl Folder {
     /// Writes manifest, component and lock file.
     pub fn new(kind: &str, rest_of_manifest: &str, component: &[u8]) -> Self {
-        let head = format!("name = \"guest\"\nversion = \"1.0.0\"\nkind = \"{kind}\"\ncontract = \"0.1.0\"\n");
+        let head = format!("name = \"guest\"\nversion = \"1.0.0\"\nkind = \"{kind}\"\ncontract = \"0.2.0\"\n");
         Self::with_manifest(&format!("{head}{rest_of_manifest}"), component)
     }
 

@@ -1,6 +1,6 @@
 //! `mmhost plugin check`.
 
-use mmhost_plugins::check::{Report, check};
+use mmhost_plugins::check::{Finding, Report, check};
 
 use crate::cli::CheckArgs;
 use crate::config::Config;
@@ -30,9 +30,27 @@ pub async fn run(args: CheckArgs) -> Outcome<()> {
     }
 }
 
+/// The first finding of each that say the same, and how many more there are.
+fn grouped(findings: &[Finding]) -> Vec<(&Finding, usize)> {
+    let mut groups: Vec<(&Finding, usize)> = Vec::new();
+    for finding in findings {
+        let same =
+            |(first, _): &&mut (&Finding, usize)| (first.level, first.rule, &first.what) == (finding.level, finding.rule, &finding.what);
+        match groups.iter_mut().find(same) {
+            Some((_, more)) => *more += 1,
+            None => groups.push((finding, 0)),
+        }
+    }
+    groups
+}
+
 fn print(report: &Report) {
-    for finding in &report.findings {
-        println!("{finding}\n");
+    for (finding, more) in grouped(&report.findings) {
+        println!("{finding}");
+        match more {
+            0 => println!(),
+            n => println!("   = also: {n} more inputs, with the same result\n"),
+        }
     }
     let errors = report.num_errors();
     let kind = report.kind.map_or_else(|| "plugin".to_string(), |kind| kind.to_string());

@@ -1,6 +1,7 @@
-//! Sends the requests that a test tells it to, one after the other, and shows what came back.
+//! Sends the requests that a test tells it to, one after the other, by `wasi:http` or the contract's own door, and shows what came back.
 
 use mmhost_sdk::tool::{CallForm, Description, Input, Part, Tool, ToolError};
+use mmhost_sdk::bindings::imports::http as door;
 use mmhost_sdk::{ConfigError, http};
 
 #[derive(miniserde::Deserialize)]
@@ -14,6 +15,8 @@ struct Order {
     body: String,
     /// How often; the last answer is shown.
     times: u32,
+    /// Whether by the contract's own door.
+    own_door: Option<bool>,
 }
 
 struct Probe;
@@ -37,6 +40,10 @@ impl Tool for Probe {
         let headers: Vec<(&str, &str)> = order.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut text = String::new();
         for _ in 0..order.times {
+            if order.own_door == Some(true) {
+                text = by_own_door(&order)?;
+                continue;
+            }
             let answer = http::send(&order.method, &order.url, &headers, order.body.as_bytes());
             let answer = answer.map_err(|error| ToolError::Unavailable(error.to_string()))?;
             text = format!("{}\n", answer.status);
@@ -48,6 +55,22 @@ impl Tool for Probe {
         }
         Ok(vec![Part::Text(text)])
     }
+}
+
+fn by_own_door(order: &Order) -> Result<String, ToolError> {
+    let headers = order.headers.iter().map(|(name, value)| door::Header { name: name.clone(), value: value.clone() }).collect();
+    let request =
+        door::Request { method: order.method.clone(), url: order.url.clone(), headers, body: order.body.clone().into_bytes() };
+    let answer = door::send(&request).map_err(|error| {
+        ToolError::Unavailable(match error {
+            door::HttpError::Malformed(what) => format!("malformed: {what}"),
+            door::HttpError::NotGranted => "not granted".into(),
+            door::HttpError::OverLimit(what) => format!("over a limit: {what}"),
+            door::HttpError::Failed(why) => format!("failed: {why}"),
+        })
+    })?;
+    let headers: String = answer.headers.iter().map(|header| format!("{}: {}\n", header.name, header.value)).collect();
+    Ok(format!("{}\n{headers}\n{}", answer.status, String::from_utf8_lossy(&answer.body)))
 }
 
 mmhost_sdk::export_tool!(Probe);
