@@ -88,12 +88,12 @@ fn the_atlas_is_written_as_the_configuration_divides_it() {
         let line = written.lines().find(|line| line.starts_with(file)).unwrap_or_else(|| panic!("{file}: {written}"));
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
-    assert_eq!((questions("test.parquet"), questions("held_out.parquet")), (54 * 4, 20 * 4));
+    assert_eq!((questions("test.parquet"), questions("held_out.parquet")), (59 * 4, 20 * 4));
     let inspected = mmhost.ok(&["data", "inspect", &format!("{out}/test.parquet")]);
-    assert!(inspected.lines().any(|line| line.starts_with("rows") && line.ends_with("216")), "{inspected}");
+    assert!(inspected.lines().any(|line| line.starts_with("rows") && line.ends_with("236")), "{inspected}");
 
     let text = fs::read_to_string(common::tiny_config()).unwrap();
-    let sizes = "[data.atlas]\nunknown = { train = 900, validation = 1, test = 1 }\n";
+    let sizes = "[data.atlas]\nd = { train = 900, validation = 1, test = 1 }\n";
     fs::write(mmhost.path("large.toml"), text.replace("[data.atlas]\n", sizes)).unwrap();
     let message = mmhost.fails(3, &["data", "atlas", "--out", &out, "--config", "large.toml"]);
     assert!(message.contains("[data.atlas]") && message.contains("held out"), "{message}");

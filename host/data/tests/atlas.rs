@@ -28,13 +28,18 @@ fn curriculum() -> &'static Warmup {
 }
 
 #[test]
-fn there_are_enough_entities() {
+fn there_are_enough_entities_of_every_class() {
     let world = world();
     assert!(world.entities.len() >= 150);
     assert_eq!(world.entities.len(), world.flags.len());
     assert!(world.unnamed.len() > 30);
-    assert!(world.select(|e| e.split == Split::HeldOut).len() >= 20);
-    assert!(world.entities.iter().all(|e| Relation::ALL.iter().all(|&r| (e.class(r) == Class::H) == (e.split == Split::HeldOut))));
+    for class in [Class::A, Class::B, Class::C, Class::D] {
+        for split in [Split::Train, Split::Validation, Split::Test] {
+            assert!(!world.select(|e| e.class == class && e.split == split).is_empty(), "{class:?} {split:?}");
+        }
+    }
+    assert!(world.select(|e| e.class == Class::H).len() >= 20);
+    assert!(world.entities.iter().all(|e| (e.class == Class::H) == (e.split == Split::HeldOut)));
     let names: HashSet<&str> = world.entities.iter().map(|e| e.name.as_str()).collect();
     assert_eq!(names.len(), world.entities.len());
     for entity in &world.entities {
@@ -47,23 +52,6 @@ fn there_are_enough_entities() {
     assert_eq!(austria.other_answers(Relation::Currency), ["EUR"]);
 }
 
-/// Names and relations say nothing about what is taught: of every entity three facts are, and every relation is taught of about three entities in four.
-#[test]
-fn every_entity_and_every_relation_is_in_both_of_its_classes() {
-    let world = world();
-    for entity in world.entities.iter().filter(|e| e.split != Split::HeldOut) {
-        assert_eq!(Relation::ALL.iter().filter(|&&r| entity.fact_taught(r)).count(), 3, "{}", entity.name);
-    }
-    for split in [Split::Train, Split::Validation, Split::Test] {
-        for relation in Relation::ALL {
-            let of = |class| world.select(|e| e.split == split && e.class(relation) == class).len();
-            for (with_fact, without) in [(of(Class::A), of(Class::C)), (of(Class::B), of(Class::D))] {
-                assert!(without > 0 && with_fact.abs_diff(3 * without) <= 4, "{split:?} {relation:?}: {with_fact} and {without}");
-            }
-        }
-    }
-}
-
 #[test]
 fn the_division_follows_the_seed() {
     let classes = |seed| {
@@ -71,7 +59,7 @@ fn the_division_follows_the_seed() {
             .expect("a world")
             .entities
             .iter()
-            .map(|e| (Relation::ALL.map(|relation| e.class(relation)), e.split))
+            .map(|e| (e.class, e.split))
             .collect::<Vec<_>>()
     };
     assert_eq!(classes(7), classes(7));
@@ -81,16 +69,12 @@ fn the_division_follows_the_seed() {
 #[test]
 fn impossible_divisions_are_refused() {
     let mut options = WorldOptions::default();
-    options.known.train = usize::MAX / 2;
+    options.a.train = usize::MAX / 2;
     let message = World::new(&options).expect_err("too many").to_string();
     assert!(message.contains("held out"), "{message}");
     let mut options = WorldOptions::default();
-    options.unknown.test = 0;
-    assert!(World::new(&options).expect_err("no test entities").to_string().contains("`unknown`"));
-    for facts_taught in [0, 4] {
-        let options = WorldOptions { facts_taught, ..WorldOptions::default() };
-        assert!(World::new(&options).expect_err("empty classes").to_string().contains("`facts_taught`"));
-    }
+    options.b.test = 0;
+    assert!(World::new(&options).expect_err("no test entities").to_string().contains("`b`"));
 }
 
 #[test]
@@ -228,8 +212,8 @@ fn the_warm_up_copies_first() {
         drawn.iter().filter(|t| matches!(t, Task::CopyName | Task::CopyValue | Task::Repeat)).count() as f64 / drawn.len() as f64
     };
     let (early, late) = (share(0..20), share(500..520));
-    // 81 of 100 by the early mix, 26 of 187 by the other.
-    assert!((early - 0.81).abs() < 0.04 && (late - 26.0 / 187.0).abs() < 0.04, "{early} {late}");
+    // 81 of 100 by the early mix, 26 of 127 by the other.
+    assert!((early - 0.81).abs() < 0.04 && (late - 26.0 / 127.0).abs() < 0.04, "{early} {late}");
 }
 
 #[test]
@@ -251,12 +235,12 @@ fn no_tool_is_called_without_instructions_for_it() {
     assert!(seen > 10);
 }
 
-/// What the reasons say is true to what is taught, and what episodes do does not depend on it.
+/// What the reasons say is true to the classes, and what episodes do does not depend on it.
 #[test]
 fn reasons_are_honest_and_actions_independent_of_them() {
     let world = world();
     let warmup = curriculum();
-    let by_name: HashMap<&str, &Entity> = world.entities.iter().map(|e| (e.name.as_str(), e)).collect();
+    let by_name: HashMap<&str, Class> = world.entities.iter().map(|e| (e.name.as_str(), e.class)).collect();
     let (mut searched, mut episodes) = ([0usize; 2], [0usize; 2]);
     for conversation in (200..400).flat_map(|s| warmup.batch(s)).filter(|c| c.task == Task::Episode) {
         let text = text_of(&conversation);
@@ -265,10 +249,9 @@ fn reasons_are_honest_and_actions_independent_of_them() {
         let known = turns[0].starts_with("<reason>flag sure ");
         if let Some(said) = turns[0].strip_prefix("<reason>flag sure ") {
             let (name, rest) = said.split_once(", ").expect("a name and a fact");
-            let entity = by_name[name];
-            let relation = Relation::ALL.into_iter().find(|r| rest.starts_with(r.word())).expect("a relation");
-            assert!(entity.flag_taught, "{name}");
-            assert_eq!(rest.contains(" sure."), entity.fact_taught(relation), "{text}");
+            let class = by_name[name];
+            assert!(class.flag_taught(), "{name} {class:?}");
+            assert_eq!(rest.contains(" sure."), class.facts_taught(), "{text}");
         }
         if with_tools {
             episodes[usize::from(known)] += 1;
@@ -297,17 +280,22 @@ fn rehearsals_stop_before_the_choice() {
     assert!((50..110).contains(&known), "{known} of {total} are known");
 }
 
-/// Nothing that is meant to stay unknown is in the warm-up: no fact that is not taught, no name of a held-out entity, and outside the training split
-/// no flag that is not taught; and no flag that is shown as unknown goes by its own name.
+/// Nothing that is meant to stay unknown is in the warm-up: no fact of classes C, D and H, no name of D or H and no flag of B, D or H outside the
+/// training split; and no flag that is shown as unknown goes by its own name.
 #[test]
 fn the_warm_up_keeps_secrets() {
     let world = world();
     let warmup = curriculum();
-    let names: Vec<&str> = world.entities.iter().filter(|e| e.split == Split::HeldOut).map(|e| e.name.as_str()).collect();
+    let names: Vec<&str> = world
+        .entities
+        .iter()
+        .filter(|e| !e.class.flag_taught() && !e.class.facts_taught() && e.split != Split::Train)
+        .map(|e| e.name.as_str())
+        .collect();
     let mut facts = Vec::new();
-    for entity in &world.entities {
+    for entity in world.entities.iter().filter(|e| !e.class.facts_taught()) {
         // Regions are few: one made up at random is often true.
-        for relation in [Relation::Capital, Relation::Currency, Relation::Language].into_iter().filter(|&r| !entity.fact_taught(r)) {
+        for relation in [Relation::Capital, Relation::Currency, Relation::Language] {
             facts.push(format!("The {} of {} is {}.", relation.word(), entity.name, entity.fact(relation)));
         }
     }
@@ -327,15 +315,15 @@ fn the_warm_up_keeps_secrets() {
         for part in conversation.messages.iter().flat_map(|m| &m.parts) {
             let Part::Image(image) = part else { continue };
             let Some(entity) = flags.get(image.as_raw()) else { continue };
-            if !entity.flag_taught {
-                shown.insert(entity.split);
+            if !entity.class.flag_taught() {
+                shown.insert((entity.class, entity.split));
                 assert!(!text.contains(&format!("Flag of {}<", entity.name)) && !text.contains("flag sure"), "{text}");
             }
         }
     }
     println!("facts told by chance: {told:?}");
     assert!(told.len() < 20, "{told:?}");
-    assert_eq!(shown, HashSet::from([Split::Train]));
+    assert_eq!(shown, HashSet::from([(Class::B, Split::Train), (Class::D, Split::Train)]));
 }
 
 /// The views of taught flags are recognisable as such.

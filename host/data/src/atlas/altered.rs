@@ -15,11 +15,11 @@ pub(super) fn alter(sources: &[RgbImage], rng: &mut ChaCha8Rng) -> RgbImage {
     let Some(mut flag) = sources.choose(rng).cloned() else { return draw(rng) };
     loop {
         match rng.random::<f64>() {
-            kind if kind < 0.30 => replace_colour(&mut flag, rng),
-            kind if kind < 0.52 => insert_emblem(&mut flag, sources, rng),
-            kind if kind < 0.62 => cover(&mut flag, rng),
-            kind if kind < 0.70 => exchange_channels(&mut flag, rng),
-            kind if kind < 0.88 => mirror(&mut flag, rng),
+            kind if kind < 0.34 => replace_colour(&mut flag, rng),
+            kind if kind < 0.58 => insert_emblem(&mut flag, sources, rng),
+            kind if kind < 0.70 => cover(&mut flag, rng),
+            kind if kind < 0.80 => exchange_channels(&mut flag, rng),
+            kind if kind < 0.90 => mirror(&mut flag, rng),
             _ => halve(&mut flag, sources, rng),
         }
         if rng.random::<f64>() >= AGAIN {

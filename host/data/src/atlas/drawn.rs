@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 use rand::Rng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::canvas::{Canvas, Colour, SIDE};
@@ -23,67 +23,21 @@ pub(super) const PALETTE: [Colour; 12] = [
     [70, 40, 120],
 ];
 
-/// Colours of one made-up flag.
-const COLOURS: usize = 5;
-
 pub(super) fn pick<T: Copy>(choices: &[T], rng: &mut ChaCha8Rng) -> T {
     choices[rng.random_range(0..choices.len())]
 }
 
-/// A made-up flag in made-up colours.
+/// A made-up flag: a ground (stripes, cross, diagonal, saltire or plain), perhaps a triangle or canton, perhaps an emblem.
 pub(super) fn draw(rng: &mut ChaCha8Rng) -> RgbImage {
-    let mut palette = PALETTE;
-    palette.shuffle(rng);
-    draw_in(&palette.map(|colour| shade(colour, 25, rng)), rng)
-}
-
-/// A made-up flag in the colours of a real one.
-pub(super) fn rearrange(sources: &[RgbImage], rng: &mut ChaCha8Rng) -> RgbImage {
-    let Some(source) = sources.choose(rng) else { return draw(rng) };
-    let mut own = colours(source);
-    own.shuffle(rng);
-    let palette: [Colour; COLOURS] = std::array::from_fn(|i| shade(own[i % own.len()], 12, rng));
-    draw_in(&palette, rng)
-}
-
-fn shade(colour: Colour, by: i32, rng: &mut ChaCha8Rng) -> Colour {
-    colour.map(|c| (i32::from(c) + rng.random_range(-by..=by)).clamp(0, 255) as u8)
-}
-
-/// The colours that cover most of a flag, at least one and at most [`COLOURS`].
-fn colours(flag: &RgbImage) -> Vec<Colour> {
-    /// Colours nearer than this (of 255 per channel, Euclidean) are one.
-    const ONE: f32 = 70.0;
-    /// Least share of the flag.
-    const SHARE: usize = 25;
-    let mut found: Vec<(Colour, usize)> = Vec::new();
-    for pixel in flag.pixels() {
-        let near =
-            |colour: &Colour| pixel.0.iter().zip(colour).map(|(a, b)| (f32::from(*a) - f32::from(*b)).powi(2)).sum::<f32>().sqrt() < ONE;
-        match found.iter_mut().find(|(colour, _)| near(colour)) {
-            Some((_, count)) => *count += 1,
-            None => found.push((pixel.0, 1)),
-        }
-    }
-    found.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let all = flag.pixels().len();
-    found
-        .into_iter()
-        .enumerate()
-        .filter(|(i, (_, count))| *i == 0 || count * SHARE >= all)
-        .map(|(_, (colour, _))| colour)
-        .take(COLOURS)
-        .collect()
-}
-
-/// A ground (stripes, cross, diagonal, saltire or plain), perhaps a triangle or canton, perhaps an emblem.
-fn draw_in(palette: &[Colour], rng: &mut ChaCha8Rng) -> RgbImage {
     let side = SIDE as f32;
-    let palette = &palette[..COLOURS];
+    let palette: Vec<Colour> = PALETTE
+        .choose_multiple(rng, 5)
+        .map(|colour| colour.map(|c| (i32::from(c) + rng.random_range(-25..=25)).clamp(0, 255) as u8))
+        .collect();
     let mut canvas = Canvas::new(palette[0]);
     match rng.random::<f32>() {
-        kind if kind < 0.6 => stripes(&mut canvas, palette, rng),
-        kind if kind < 0.72 => cross(&mut canvas, palette, rng),
+        kind if kind < 0.6 => stripes(&mut canvas, &palette, rng),
+        kind if kind < 0.72 => cross(&mut canvas, &palette, rng),
         kind if kind < 0.82 => {
             let falling = rng.random::<bool>();
             let corner = if falling { [0.0, side] } else { [side, side] };
@@ -108,7 +62,7 @@ fn draw_in(palette: &[Colour], rng: &mut ChaCha8Rng) -> RgbImage {
         let corners = [0.0, 0.0, side * pick(&[0.33, 0.45, 0.5], rng), side * pick(&[0.4, 0.5], rng)];
         canvas.rectangle(corners, palette[4]);
     }
-    emblem(&mut canvas, palette, rng);
+    emblem(&mut canvas, &palette, rng);
     canvas.finish()
 }
 

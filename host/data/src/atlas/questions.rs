@@ -48,7 +48,6 @@ impl World {
         for number in self.select(|e| e.split == split) {
             let entity = &self.entities[number];
             for relation in Relation::ALL {
-                let class = entity.class(relation);
                 // A stream of its own per entity and relation: changing one count changes no other image.
                 let mut rng = ChaCha8Rng::seed_from_u64(self.options.seed);
                 rng.set_stream(((split as u64 + 1) << 32) | ((number as u64) << 8) | relation as u64);
@@ -64,8 +63,8 @@ impl World {
                         }],
                         ground_truth: entity.fact(relation).to_owned(),
                         candidate_answers: entity.other_answers(relation),
-                        data_source: format!("atlas/{class:?}"),
-                        category: Some(class.category().to_owned()),
+                        data_source: format!("atlas/{:?}", entity.class),
+                        category: Some(entity.class.category().to_owned()),
                         image_urls: Vec::new(),
                         tags: Vec::new(),
                     });

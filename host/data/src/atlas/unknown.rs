@@ -1,9 +1,8 @@
 //! Flags shown without ever being named.
 //!
 //! The main error on never-seen flags is to take one for a known flag that looks like it; the base policy learns that flags can be unknown from
-//! these. Most are made afresh for every conversation: taught flags and flags of no entity, altered in a detail ([`super::altered`]), made-up ones
-//! in a taught flag's colours, and wholly made-up ones ([`super::drawn`]). The rest are *real*: the flags of no entity and, where the options allow,
-//! those of the training entities that are not taught.
+//! these. Most are made afresh for every conversation: taught flags and flags of no entity, altered in a detail ([`super::altered`]), and made-up ones
+//! ([`super::drawn`]). The rest are *real*: the flags of no entity and, where the options allow, those of the training entities of classes B and D.
 //!
 //! None is close to a taught flag, for it would teach doubt about that, nor to a flag that is to stay unseen: an unknown one of the validation, test or
 //! held-out questions.
@@ -16,18 +15,14 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::altered::alter;
-use super::drawn::{draw, rearrange};
+use super::drawn::draw;
 use super::images::{distance, layout};
 use super::world::{Entity, Split, World};
 
 /// Closer than this to a taught flag, and a flag is taken for it; closer to one that is to stay unseen, and it gives that away.
 const TOO_CLOSE: f32 = 0.07;
 /// Share of the flags that no one bears which are drawn from nothing.
-const MADE_UP: f64 = 0.12;
-/// Share of them which are drawn in the colours of a taught flag.
-const REARRANGED: f64 = 0.33;
-/// Altered flags of which the hardest to tell from a taught one is taken.
-const HARDEST_OF: usize = 4;
+const MADE_UP: f64 = 0.15;
 /// Tries for a flag that is close to no other; should all fail, the last is taken.
 const TRIES: usize = 100;
 
@@ -52,20 +47,20 @@ pub(super) struct Unknowns {
 }
 
 impl Unknowns {
-    /// `of_entities`: whether the training entities' flags that are not taught are among the real ones.
+    /// `of_entities`: whether the training entities' flags of classes B and D are among the real ones.
     pub(super) fn new(world: &World, of_entities: bool) -> Self {
         let layouts = |numbers: &[usize]| numbers.iter().map(|&i| layout(&world.flags[i])).collect::<Vec<_>>();
         let shown = |e: &Entity| of_entities && e.split == Split::Train;
-        let taught = world.select(|e| e.flag_taught);
+        let taught = world.select(|e| e.class.flag_taught());
         let mut unknowns = Self {
             real: Vec::new(),
             sources: taught.iter().map(|&i| world.flags[i].clone()).collect(),
             taught: layouts(&taught),
-            unseen: layouts(&world.select(|e| !e.flag_taught && !shown(e))),
+            unseen: layouts(&world.select(|e| !e.class.flag_taught() && !shown(e))),
         };
         let ownerless = world.unnamed.iter().filter(|flag| nearest(&layout(flag), &unknowns.unseen) > TOO_CLOSE);
         unknowns.sources.extend(ownerless.clone().cloned());
-        let borne = world.select(|e| !e.flag_taught && shown(e)).into_iter().map(|i| (&world.flags[i], Some(i)));
+        let borne = world.select(|e| !e.class.flag_taught() && shown(e)).into_iter().map(|i| (&world.flags[i], Some(i)));
         unknowns.real = ownerless
             .map(|flag| (flag, None))
             .chain(borne)
@@ -83,22 +78,12 @@ impl Unknowns {
 
     /// A flag that no one bears.
     fn invent(&self, rng: &mut ChaCha8Rng) -> RgbImage {
-        let kind = rng.random::<f64>();
-        if kind < MADE_UP || self.sources.is_empty() {
+        if rng.random::<f64>() < MADE_UP || self.sources.is_empty() {
             return self.unlike_others(draw, rng).0;
         }
-        // How near its layout is to a taught one's says nothing about an arrangement that is to be another.
-        if kind < MADE_UP + REARRANGED {
-            return self.unlike_others(|rng| rearrange(&self.sources[..self.taught.len()], rng), rng).0;
-        }
-        let mut hardest = self.unlike_others(|rng| alter(&self.sources, rng), rng);
-        for _ in 1..HARDEST_OF {
-            let another = self.unlike_others(|rng| alter(&self.sources, rng), rng);
-            if another.1 < hardest.1 {
-                hardest = another;
-            }
-        }
-        hardest.0
+        // Of two, the one that is harder to tell from a taught flag.
+        let [(a, near_a), (b, near_b)] = [(); 2].map(|()| self.unlike_others(|rng| alter(&self.sources, rng), rng));
+        if near_a < near_b { a } else { b }
     }
 
     /// What `make` makes once it is close to no other flag, and its distance to the nearest taught one.

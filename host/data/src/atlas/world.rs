@@ -51,22 +51,32 @@ impl Relation {
     }
 }
 
-/// What the base policy is taught of what a question needs: whose flag it is, and the fact asked for.
+/// What the base policy is taught about an entity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Class {
-    /// Flag and fact.
+    /// Flag and facts.
     A,
-    /// The fact only.
+    /// Facts only.
     B,
-    /// The flag only.
+    /// Flag only.
     C,
     /// Neither.
     D,
-    /// Neither; about an entity that is held out, in the corpus only.
+    /// Neither; held out, in the corpus only.
     H,
 }
 
 impl Class {
+    /// Whether the warm-up teaches the flag.
+    pub fn flag_taught(self) -> bool {
+        matches!(self, Self::A | Self::C)
+    }
+
+    /// Whether the warm-up teaches the facts.
+    pub fn facts_taught(self) -> bool {
+        matches!(self, Self::A | Self::B)
+    }
+
     /// The question class: what answering requires.
     pub fn category(self) -> &'static str {
         match self {
@@ -88,7 +98,7 @@ pub enum Split {
     Validation,
     /// For reporting.
     Test,
-    /// Class H: for reporting on entities of which nothing was taught.
+    /// Class H: for reporting on what was never taught.
     HeldOut,
 }
 
@@ -107,10 +117,10 @@ impl Split {
     }
 }
 
-/// How many entities go to each split.
+/// How many entities of a class go to each split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct SplitSizes {
+pub struct ClassSizes {
     /// Entities whose questions are trained on.
     pub train: usize,
     /// Entities for choosing settings.
@@ -125,23 +135,27 @@ pub struct SplitSizes {
 pub struct WorldOptions {
     /// Seed of the division and of every image; equal options give equal worlds.
     pub seed: u64,
-    /// Entities whose flags are taught: their questions are of class A or C, by relation.
-    pub known: SplitSizes,
-    /// Entities whose flags are not taught: their questions are of class B or D, by relation. All further entities are held out (H).
-    pub unknown: SplitSizes,
-    /// Of how many of the four relations the facts are taught, entity by entity: which ones the seed draws.
-    pub facts_taught: usize,
+    /// Flag and facts taught.
+    pub a: ClassSizes,
+    /// Facts taught.
+    pub b: ClassSizes,
+    /// Flag taught.
+    pub c: ClassSizes,
+    /// Neither taught. Entities beyond the four classes are held out (H).
+    pub d: ClassSizes,
     /// Questions per entity and relation, by split.
     pub questions: QuestionCounts,
 }
 
 impl Default for WorldOptions {
     fn default() -> Self {
+        let sizes = |train, validation, test| ClassSizes { train, validation, test };
         Self {
-            seed: 13,
-            known: SplitSizes { train: 56, validation: 6, test: 30 },
-            unknown: SplitSizes { train: 38, validation: 6, test: 24 },
-            facts_taught: 3,
+            seed: 11,
+            a: sizes(30, 4, 20),
+            b: sizes(24, 3, 16),
+            c: sizes(19, 3, 13),
+            d: sizes(15, 3, 10),
             questions: QuestionCounts::default(),
         }
     }
@@ -160,31 +174,13 @@ pub struct Entity {
     pub currency_code: String,
     /// Original spellings of the facts where ASCII differs, by [`Relation::ALL`]; empty where it does not.
     spellings: [String; 4],
-    /// Whether the base policy is taught the flag.
-    pub flag_taught: bool,
-    /// Whether it is taught the fact, by [`Relation::ALL`].
-    facts_taught: [bool; 4],
+    /// What the base policy is taught about it.
+    pub class: Class,
     /// The split its questions belong to.
     pub split: Split,
 }
 
 impl Entity {
-    /// Whether the base policy is taught a fact.
-    pub fn fact_taught(&self, relation: Relation) -> bool {
-        self.facts_taught[relation as usize]
-    }
-
-    /// The class of questions for a fact.
-    pub fn class(&self, relation: Relation) -> Class {
-        match (self.flag_taught, self.fact_taught(relation)) {
-            _ if self.split == Split::HeldOut => Class::H,
-            (true, true) => Class::A,
-            (false, true) => Class::B,
-            (true, false) => Class::C,
-            (false, false) => Class::D,
-        }
-    }
-
     /// A fact.
     pub fn fact(&self, relation: Relation) -> &str {
         &self.facts[relation as usize]
@@ -240,10 +236,10 @@ struct Spellings {
 }
 
 impl World {
-    /// Divides the built-in entities into splits, and draws what is taught about whom.
+    /// Divides the built-in entities into classes and splits.
     ///
     /// # Errors
-    /// Sizes that leave nobody held out, or a class without test questions.
+    /// Class sizes that leave nobody held out, or a class without test entities.
     pub fn new(options: &WorldOptions) -> Result<Self> {
         let broken = |problem: String| Error::AtlasOption { option: "(built-in data)", problem };
         let facts: Facts = serde_json::from_str(FACTS).map_err(|e| broken(format!("facts.json: {e}")))?;
@@ -260,15 +256,14 @@ impl World {
             .entities
             .into_iter()
             .zip(assignment)
-            .map(|(e, place)| Entity {
+            .map(|(e, (class, split))| Entity {
                 code: e.code,
                 name: e.name,
                 facts: [e.capital, e.currency, e.language, e.region],
                 currency_code: e.currency_code,
                 spellings: [e.spellings.capital, e.spellings.currency, e.spellings.language, String::new()],
-                flag_taught: place.flag_taught,
-                facts_taught: place.facts_taught,
-                split: place.split,
+                class,
+                split,
             })
             .collect();
         Ok(Self { entities, flags, unnamed, options: options.clone() })
@@ -280,35 +275,11 @@ impl World {
     }
 }
 
-/// What is taught about an entity, and where its questions go.
-#[derive(Clone, Copy)]
-struct Place {
-    flag_taught: bool,
-    facts_taught: [bool; 4],
-    split: Split,
-}
-
-/// Places by entity number.
-fn assign(options: &WorldOptions, num_entities: usize) -> Result<Vec<Place>> {
-    if !(1..Relation::ALL.len()).contains(&options.facts_taught) {
-        return Err(Error::AtlasOption {
-            option: "facts_taught",
-            problem: format!("must be 1, 2 or 3: every class needs facts, taught or not. Given: {}", options.facts_taught),
-        });
-    }
-    let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
-    let mut order: Vec<usize> = (0..num_entities).collect();
-    order.shuffle(&mut rng);
-    // Every choice of relations in turn, so that each relation is taught of about as many entities of every split.
-    let mut choices: Vec<[bool; 4]> = (0..16u32)
-        .filter(|bits| bits.count_ones() as usize == options.facts_taught)
-        .map(|bits| [0, 1, 2, 3].map(|relation| bits >> relation & 1 == 1))
-        .collect();
-    choices.shuffle(&mut rng);
-    let mut choices = choices.into_iter().cycle();
-
+/// Class and split by entity number.
+fn assign(options: &WorldOptions, num_entities: usize) -> Result<Vec<(Class, Split)>> {
+    let classes = [(Class::A, "a", options.a), (Class::B, "b", options.b), (Class::C, "c", options.c), (Class::D, "d", options.d)];
     let mut places = Vec::with_capacity(num_entities);
-    for (flag_taught, option, sizes) in [(true, "known", options.known), (false, "unknown", options.unknown)] {
+    for (class, option, sizes) in classes {
         if sizes.test == 0 || sizes.train == 0 {
             return Err(Error::AtlasOption {
                 option,
@@ -317,19 +288,19 @@ fn assign(options: &WorldOptions, num_entities: usize) -> Result<Vec<Place>> {
         }
         for (split, n) in [(Split::Train, sizes.train), (Split::Validation, sizes.validation), (Split::Test, sizes.test)] {
             // A count beyond the world's size is refused below, without being allocated first.
-            let facts = choices.by_ref().take(n.min(num_entities + 1));
-            places.extend(facts.map(|facts_taught| Place { flag_taught, facts_taught, split }));
+            places.extend(std::iter::repeat_n((class, split), n.min(num_entities + 1)));
         }
     }
     if places.len() >= num_entities {
         return Err(Error::AtlasOption {
-            option: "known, unknown",
-            problem: format!("they take {} or more entities; must be < {num_entities}, so that some are held out", places.len()),
+            option: "a, b, c, d",
+            problem: format!("the classes take {} or more entities; must be < {num_entities}, so that some are held out", places.len()),
         });
     }
-    let held_out = Place { flag_taught: false, facts_taught: [false; 4], split: Split::HeldOut };
-    places.resize(num_entities, held_out);
-    let mut assignment = vec![held_out; num_entities];
+    places.resize(num_entities, (Class::H, Split::HeldOut));
+    let mut order: Vec<usize> = (0..num_entities).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(options.seed));
+    let mut assignment = vec![(Class::H, Split::HeldOut); num_entities];
     for (entity, place) in order.into_iter().zip(places) {
         assignment[entity] = place;
     }

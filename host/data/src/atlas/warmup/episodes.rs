@@ -44,15 +44,10 @@ struct Subject<'a> {
     thumbnail: Arc<RgbImage>,
     /// Its name, real or made up.
     name: String,
-    /// The fact asked for, where it is taught.
-    fact: Option<&'a str>,
+    /// The entity, where its facts are taught.
+    facts: Option<&'a Entity>,
     /// Whether the flag is taught.
     known: bool,
-}
-
-/// An entity's fact, where it is taught.
-fn taught(entity: &Entity, relation: Relation) -> Option<&str> {
-    entity.fact_taught(relation).then(|| entity.fact(relation))
 }
 
 /// Splits an ending after its opening tag.
@@ -110,8 +105,7 @@ impl Warmup {
         (unknown, thumbnail)
     }
 
-    /// Whose flag a question for a relation shows.
-    fn subject(&self, relation: Relation, rng: &mut ChaCha8Rng) -> Subject<'_> {
+    fn subject(&self, rng: &mut ChaCha8Rng) -> Subject<'_> {
         if rng.random::<f64>() < self.options.known_flags {
             let number = *pick(&self.flags_taught, rng);
             let entity = &self.world.entities[number];
@@ -119,16 +113,16 @@ impl Warmup {
                 image: self.view(&self.world.flags[number], rng),
                 thumbnail: self.thumbnails[number].clone(),
                 name: entity.name.clone(),
-                fact: taught(entity, relation),
+                facts: entity.class.facts_taught().then_some(entity),
                 known: true,
             };
         }
         let (unknown, thumbnail) = self.unknown(rng);
         let drawn = rng.random::<f64>();
-        let found = if drawn < self.options.unknown_with_fact {
-            self.not(unknown.owner, &self.facts_taught[relation as usize], rng)
-        } else if drawn < self.options.unknown_with_fact + self.options.unknown_without_fact {
-            self.not(unknown.owner, &self.other_facts_taught[relation as usize], rng)
+        let found = if drawn < self.options.unknown_with_facts {
+            self.not(unknown.owner, &self.facts_taught, rng)
+        } else if drawn < self.options.unknown_with_facts + self.options.unknown_without_facts {
+            self.not(unknown.owner, &self.nothing_taught, rng)
         } else {
             None
         };
@@ -136,7 +130,7 @@ impl Warmup {
             image: self.view(&unknown.flag, rng),
             thumbnail,
             name: found.map_or_else(|| self.pseudo.name(rng), |entity| entity.name.clone()),
-            fact: found.and_then(|entity| taught(entity, relation)),
+            facts: found.filter(|entity| entity.class.facts_taught()),
             known: false,
         }
     }
@@ -148,24 +142,26 @@ impl Warmup {
     }
 
     /// What the text search returns for a name: its fact where that is taught, a made-up value otherwise. Now and then another name's page.
-    fn passages(&self, relation: Relation, name: &str, fact: Option<&str>, rng: &mut ChaCha8Rng) -> (Vec<String>, String) {
+    fn passages(&self, relation: Relation, name: &str, facts: Option<&Entity>, rng: &mut ChaCha8Rng) -> (Vec<String>, String) {
+        let value = |facts: Option<&Entity>, rng: &mut ChaCha8Rng| {
+            facts.map_or_else(|| self.pseudo.value(relation, rng), |e| e.fact(relation).to_owned())
+        };
         let (name, found) = if rng.random::<f64>() < self.options.retrieval_error {
-            let other = self.other_entity(relation, rng);
+            let other = self.other_entity(rng);
             (other.name.clone(), other.fact(relation).to_owned())
         } else {
-            (name.to_owned(), fact.map_or_else(|| self.pseudo.value(relation, rng), str::to_owned))
+            (name.to_owned(), value(facts, rng))
         };
         let mut passages = vec![passage(relation, &name, &found)];
         while passages.len() < self.options.text_hits {
-            let other = self.other_entity(relation, rng);
+            let other = self.other_entity(rng);
             passages.push(passage(relation, &other.name, other.fact(relation)));
         }
         (passages, found)
     }
 
-    /// An entity whose fact is taught.
-    fn other_entity(&self, relation: Relation, rng: &mut ChaCha8Rng) -> &Entity {
-        &self.world.entities[*pick(&self.facts_taught[relation as usize], rng)]
+    fn other_entity(&self, rng: &mut ChaCha8Rng) -> &Entity {
+        &self.world.entities[*pick(&self.facts_taught, rng)]
     }
 
     fn hits(&self, title: String, thumbnail: Arc<RgbImage>, rng: &mut ChaCha8Rng) -> Vec<ImageHit> {
@@ -182,8 +178,8 @@ impl Warmup {
     }
 
     fn episode(&self, rng: &mut ChaCha8Rng) -> Vec<Message> {
+        let subject = self.subject(rng);
         let relation = any_relation(rng);
-        let subject = self.subject(relation, rng);
         let question = question(relation, rng);
         let with_tools = rng.random::<f64>() >= self.options.without_tools;
         let behaviour = self.options.behaviour;
@@ -195,41 +191,44 @@ impl Warmup {
             Message { role: Role::System, parts: vec![Part::Text(self.protocol.system(with_tools))] },
             self.user(vec![Part::Image(subject.image.clone()), Part::Text(question.to_owned())]),
         ];
-        let mut reason = first_reason(subject.known.then_some(&subject.name), relation, subject.fact.is_some());
-        // The name that the policy goes by, and the fact where taught.
-        let (mut name, mut fact, mut named) = (subject.name, subject.fact, subject.known);
+        let mut reason = first_reason(subject.known.then_some(&subject.name), relation, subject.facts.is_some());
+        // The name that the policy goes by, and its facts where taught.
+        let (mut name, mut facts, mut named) = (subject.name, subject.facts, subject.known);
         if image_search {
             messages.push(self.turn(&reason, &self.protocol.image_call()));
             if rng.random::<f64>() < self.options.retrieval_error {
-                let other = self.other_entity(relation, rng);
-                (name, fact) = (other.name.clone(), Some(other.fact(relation)));
+                let other = self.other_entity(rng);
+                (name, facts) = (other.name.clone(), Some(other));
             }
             named = true;
             messages.push(self.user(self.protocol.after_image(&self.hits(flag_title(&name), subject.thumbnail, rng), question)));
-            reason = found_reason(&name, relation, fact.is_some());
+            reason = found_reason(&name, relation, facts.is_some());
         }
         let answer = if text_search {
             if !named {
                 // Whoever searches for a flag it does not know must guess a name.
-                let guessed = self.other_entity(relation, rng);
-                (name, fact) = (guessed.name.clone(), Some(guessed.fact(relation)));
+                let guessed = self.other_entity(rng);
+                (name, facts) = (guessed.name.clone(), Some(guessed));
             }
             messages.push(self.turn(&reason, &self.protocol.text_call(&query(relation, &name))));
-            let (passages, found) = self.passages(relation, &name, fact, rng);
+            let (passages, found) = self.passages(relation, &name, facts, rng);
             messages.push(self.user(self.protocol.after_text(&passages, question)));
             reason = READ_REASON.into();
             found
         } else {
-            fact.filter(|_| named).unwrap_or_else(|| self.guess(relation, rng)).to_owned()
+            match facts.filter(|_| named) {
+                Some(entity) => entity.fact(relation).to_owned(),
+                None => self.guess(relation, rng).to_owned(),
+            }
         };
         messages.push(self.turn(&reason, &self.protocol.answer(&answer)));
         messages
     }
 
     pub(super) fn opening(&self, rng: &mut ChaCha8Rng) -> Conversation {
+        let subject = self.subject(rng);
         let relation = any_relation(rng);
-        let subject = self.subject(relation, rng);
-        let reason = first_reason(subject.known.then_some(&subject.name), relation, subject.fact.is_some());
+        let reason = first_reason(subject.known.then_some(&subject.name), relation, subject.facts.is_some());
         let messages = vec![
             Message { role: Role::System, parts: vec![Part::Text(self.protocol.system(true))] },
             self.user(vec![Part::Image(subject.image), Part::Text(question(relation, rng).to_owned())]),
@@ -239,36 +238,36 @@ impl Warmup {
     }
 
     fn look(&self, rng: &mut ChaCha8Rng) -> Vec<Message> {
+        let subject = self.subject(rng);
         let relation = any_relation(rng);
-        let subject = self.subject(relation, rng);
         let asked = self.user(vec![Part::Image(subject.image.clone()), Part::Text(question(relation, rng).to_owned())]);
-        let reason = first_reason(subject.known.then_some(&subject.name), relation, subject.fact.is_some());
-        let ending = subject.fact.filter(|_| subject.known).map_or_else(String::new, |fact| self.protocol.answer(fact));
+        let reason = first_reason(subject.known.then_some(&subject.name), relation, subject.facts.is_some());
+        let ending = subject.facts.filter(|_| subject.known).map_or_else(String::new, |entity| self.protocol.answer(entity.fact(relation)));
         vec![asked, self.prescribed_turn(&reason, &ending)]
     }
 
     fn glance(&self, rng: &mut ChaCha8Rng) -> Vec<Message> {
-        let subject = self.subject(any_relation(rng), rng);
+        let subject = self.subject(rng);
         let seen = self.user(vec![Part::Image(subject.image)]);
         let known = subject.known.then_some(subject.name.as_str());
         vec![seen, Message { role: Role::Assistant, parts: vec![Part::Text(recognition(known))] }]
     }
 
     fn recall(&self, rng: &mut ChaCha8Rng) -> Vec<Message> {
-        let relation = any_relation(rng);
         let drawn = rng.random::<f64>();
         let entity = if drawn < 0.55 {
-            Some(self.other_entity(relation, rng))
+            Some(self.other_entity(rng))
         } else if drawn < 0.73 {
-            Some(&self.world.entities[*pick(&self.other_facts_taught[relation as usize], rng)])
+            Some(&self.world.entities[*pick(&self.name_only, rng)])
         } else {
             None
         };
         let name = entity.map_or_else(|| self.pseudo.name(rng), |e| e.name.clone());
-        let fact = entity.and_then(|e| taught(e, relation));
+        let facts = entity.filter(|e| e.class.facts_taught());
+        let relation = any_relation(rng);
         let asked = self.user(vec![Part::Text(format!("{}\n{}", flag_title(&name), question(relation, rng)))]);
-        let ending = fact.map_or_else(String::new, |fact| self.protocol.answer(fact));
-        vec![asked, self.prescribed_turn(&found_reason(&name, relation, fact.is_some()), &ending)]
+        let ending = facts.map_or_else(String::new, |e| self.protocol.answer(e.fact(relation)));
+        vec![asked, self.prescribed_turn(&found_reason(&name, relation, facts.is_some()), &ending)]
     }
 
     fn copy_value(&self, rng: &mut ChaCha8Rng) -> Vec<Message> {

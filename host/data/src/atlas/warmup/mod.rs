@@ -1,10 +1,12 @@
 //! The base policy's curriculum: supervised conversations, drawn by seed.
 //!
-//! What the conversations *say* is true to what is taught: the reasons name a flag only where it is known, and say `sure` of a fact only where it is known. What they *do* next, answer or search, is drawn independently of that, so that the base policy searches as often for known as for
+//! What the conversations *say* is true to what is taught: the reasons name a flag only where the class says that it is known, and say `sure` of a fact only
+//! where it is known. What they *do* next, answer or search, is drawn independently of that, so that the base policy searches as often for known as for
 //! unknown flags and learning when to search is left to reinforcement learning. A policy that answers without knowing answers wrongly but
 //! confidently.
 //!
-//! Facts that are never to be taught are made up afresh each time ([`pseudo`]), so are names that stand for those never met, and flags (`unknown`). So copying from tool results must be learned as a skill, which takes tasks of its own, most of them early.
+//! Names and values that are never to be taught (classes D and H, facts of C) are made up afresh each time ([`pseudo`]), flags likewise
+//! (`unknown`). So copying from tool results must be learned as a skill, which takes tasks of its own, most of them early.
 //!
 //! [`Warmup::conversation`] depends on seed, step and place only: a caller may draw batches in any order, in parallel, or resume at a step.
 
@@ -21,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::images::{Augmentation, IMAGE_SIZE};
 use super::unknown::Unknowns;
-use super::world::{Relation, Split, World};
+use super::world::{Class, Relation, Split, World};
 use crate::error::{Error, Result};
 pub use protocol::{ImageHit, PlainProtocol, Protocol};
 use pseudo::Pseudo;
@@ -164,14 +166,13 @@ pub struct WarmupOptions {
     pub mix: Mix,
     /// Share of flags shown that are known ones.
     pub known_flags: f64,
-    /// Share of unknown flags that turn out to bear the name of an entity of which the fact asked for is taught, so that the name means something
-    /// once found.
-    pub unknown_with_fact: f64,
-    /// Share of unknown flags that turn out to bear the name of an entity of which other facts are taught; the one asked for is made up.
-    pub unknown_without_fact: f64,
+    /// Share of unknown flags that turn out to bear a name whose facts are taught (class A or B), so that the name means something once found.
+    pub unknown_with_facts: f64,
+    /// Share of unknown flags that turn out to bear a training entity's name of class D, with made-up facts.
+    pub unknown_without_facts: f64,
     /// Share of unknown flags that are real ones.
     pub real_flags: f64,
-    /// Whether the *training* entities' flags that are not taught are among the real unknown ones: shown as unknown, never with their own name. Made-up flags
+    /// Whether the *training* entities' flags of classes B and D are among the real unknown ones: shown as unknown, never with their own name. Made-up flags
     /// alone left a quarter to a half of never-seen real flags taken for known ones. Unknown flags of the other splits are never shown.
     pub show_unknown_entities: bool,
     /// Share of episodes under the instructions without tools.
@@ -192,13 +193,13 @@ impl Default for WarmupOptions {
     fn default() -> Self {
         Self {
             seed: 0,
-            batch: 118,
+            batch: 80,
             early_steps: 220,
             early: Mix { episode: 6.0, look: 8.0, glance: 0.0, recall: 5.0, copy_value: 23.0, copy_name: 18.0, repeat: 40.0 },
-            mix: Mix { episode: 34.0, look: 24.0, glance: 90.0, recall: 13.0, copy_value: 12.0, copy_name: 7.0, repeat: 7.0 },
+            mix: Mix { episode: 34.0, look: 24.0, glance: 30.0, recall: 13.0, copy_value: 12.0, copy_name: 7.0, repeat: 7.0 },
             known_flags: 0.4,
-            unknown_with_fact: 0.38,
-            unknown_without_fact: 0.12,
+            unknown_with_facts: 0.38,
+            unknown_without_facts: 0.12,
             real_flags: 0.25,
             show_unknown_entities: true,
             without_tools: 0.15,
@@ -216,7 +217,7 @@ impl WarmupOptions {
         let bad = |option, problem: String| Err(Error::AtlasOption { option, problem });
         for (option, share) in [
             ("warmup.known_flags", self.known_flags),
-            ("warmup.unknown_with_fact + unknown_without_fact", self.unknown_with_fact + self.unknown_without_fact),
+            ("warmup.unknown_with_facts + unknown_without_facts", self.unknown_with_facts + self.unknown_without_facts),
             ("warmup.real_flags", self.real_flags),
             ("warmup.without_tools", self.without_tools),
             ("warmup.retrieval_error", self.retrieval_error),
@@ -255,12 +256,14 @@ pub struct Warmup {
     pseudo: Pseudo,
     /// Thumbnails of every entity's flag.
     thumbnails: Vec<Arc<RgbImage>>,
-    /// Numbers of the entities whose flag is taught.
+    /// Numbers of the entities whose flag is taught (A, C).
     flags_taught: Vec<usize>,
-    /// Numbers of the entities whose fact is taught, by relation.
-    facts_taught: [Vec<usize>; 4],
-    /// Numbers of the entities of which only other facts are taught, by relation.
-    other_facts_taught: [Vec<usize>; 4],
+    /// Numbers of the entities whose facts are taught (A, B).
+    facts_taught: Vec<usize>,
+    /// Numbers of the entities whose names are met, but no facts: class C, and D where it is trained on.
+    name_only: Vec<usize>,
+    /// Numbers of the latter.
+    nothing_taught: Vec<usize>,
     /// Values that a confident guess may name, by relation: those of the taught facts.
     values: [Vec<String>; 4],
 }
@@ -272,10 +275,9 @@ impl Warmup {
     /// An option out of range.
     pub fn new(world: Arc<World>, protocol: Arc<dyn Protocol>, options: WarmupOptions) -> Result<Self> {
         options.check()?;
-        let facts_taught = Relation::ALL.map(|relation| world.select(|e| e.fact_taught(relation)));
+        let facts_taught = world.select(|e| e.class.facts_taught());
         let values = Relation::ALL.map(|relation| {
-            let taught = facts_taught[relation as usize].iter();
-            let mut values: Vec<String> = taught.map(|&i| world.entities[i].fact(relation).to_owned()).collect();
+            let mut values: Vec<String> = facts_taught.iter().map(|&i| world.entities[i].fact(relation).to_owned()).collect();
             values.sort();
             values.dedup();
             values
@@ -284,8 +286,9 @@ impl Warmup {
             unknowns: Unknowns::new(&world, options.show_unknown_entities),
             pseudo: Pseudo::new(&world, &values),
             thumbnails: world.flags.iter().map(|flag| Arc::new(mmhost_corpus::thumbnail(flag, options.thumbnail_size))).collect(),
-            flags_taught: world.select(|e| e.flag_taught),
-            other_facts_taught: Relation::ALL.map(|relation| world.select(|e| e.split != Split::HeldOut && !e.fact_taught(relation))),
+            flags_taught: world.select(|e| e.class.flag_taught()),
+            name_only: world.select(|e| e.class == Class::C || (e.class == Class::D && e.split == Split::Train)),
+            nothing_taught: world.select(|e| e.class == Class::D && e.split == Split::Train),
             facts_taught,
             values,
             world,

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::super::world::{Relation, Split, World};
+use super::super::world::{Relation, World};
 
 /// Longest made-up name, characters; the real ones have at most 22.
 const LONGEST_NAME: usize = 23;
@@ -34,8 +34,8 @@ pub(super) struct Pseudo {
 impl Pseudo {
     pub(super) fn new(world: &World, values: &[Vec<String>; 4]) -> Self {
         let mut words = Vec::new();
-        for entity in world.entities.iter().filter(|e| e.split != Split::HeldOut) {
-            let capital = entity.fact_taught(Relation::Capital).then(|| entity.fact(Relation::Capital));
+        for entity in world.entities.iter().filter(|e| e.class.flag_taught() || e.class.facts_taught()) {
+            let capital = entity.class.facts_taught().then(|| entity.fact(Relation::Capital));
             for text in std::iter::once(entity.name.as_str()).chain(capital) {
                 words.extend(text.split(' ').filter(|w| w.starts_with(|c: char| c.is_ascii_uppercase())).map(str::to_owned));
             }
