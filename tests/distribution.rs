@@ -103,7 +103,7 @@ fn a_published_plugin_is_added_and_pinned_to_the_artifact() {
     assert!(code == Some(3) && said.contains("as nobody") && said.contains("docker login"), "{said}");
     let user = ["--username", "other", "--password-env", "PASSWORD"];
     let (code, said) = run(&[&["plugin", "publish", &folder, &tagged][..], &user].concat());
-    assert!(code == Some(3) && said.contains("401 Unauthorized") && said.contains("as other"), "{said}");
+    assert!(code == Some(3) && said.contains("no token") && said.contains("as other"), "{said}");
     let (code, said) = run(&[&["plugin", "publish", &folder, &tagged, "--username", USER, "--password-env", "UNSET"][..]].concat());
     assert!(code == Some(3) && said.contains("UNSET"), "{said}");
     let (code, first) = run(&[&["plugin", "publish", &folder, &tagged, "--username", USER, "--password-env", "PASSWORD"][..]].concat());
@@ -180,7 +180,7 @@ fn a_registry_that_gives_out_something_else_is_not_believed() {
     };
 
     registry.set_manifest(&format!("me/web-search/sha256:{digest}"), &with(|m| m["annotations"] = serde_json::json!({})));
-    add(artifact, &["its manifest: found sha256:", digest]);
+    add(artifact, &["its manifest: ", "Invalid digest", digest]);
     let changes: [(Change, &[&str]); 6] = [
         (
             |m| m["config"]["mediaType"] = "application/vnd.oci.image.config.v1+json".into(),
@@ -203,9 +203,11 @@ fn a_registry_that_gives_out_something_else_is_not_believed() {
 
     let component = good["layers"][0]["digest"].as_str().unwrap();
     registry.set_blob(component, b"something else");
-    add(&format!("{name}:1"), &["gives out something else", component]);
+    add(&format!("{name}:1"), &["Invalid digest", component]);
     registry.set_blob(component, &vec![0; 2 << 20]);
     add(&format!("{name}:1"), &["more than"]);
+    registry.set_token("two\r\nlines");
+    add(&format!("{name}:1"), &["token does not fit"]);
 }
 
 #[test]

@@ -20,10 +20,12 @@ struct State {
     blobs: BTreeMap<String, Vec<u8>>,
     manifests: BTreeMap<String, Vec<u8>>,
     files: BTreeMap<String, Vec<u8>>,
+    token: Option<String>,
     requests: Vec<String>,
 }
 
-/// Answers until the test's process ends. Repositories under `private/` ask for a token.
+/// Answers until the test's process ends. As public registries do, it gives everyone a token; repositories under `private/`
+/// ask for that of [`USER`].
 #[derive(Clone)]
 pub struct Registry {
     port: u16,
@@ -79,6 +81,11 @@ impl Registry {
         self.state.lock().unwrap().blobs.insert(digest.into(), content.to_vec());
     }
 
+    /// Changes the token that everyone gets.
+    pub fn set_token(&self, token: &str) {
+        self.state.lock().unwrap().token = Some(token.into());
+    }
+
     /// Method and path of every request so far.
     pub fn requests(&self) -> Vec<String> {
         self.state.lock().unwrap().requests.clone()
@@ -103,6 +110,10 @@ impl Registry {
             "/token" if request.authorisation == format!("Basic {}", base64(format!("{USER}:{PASSWORD}"))) => {
                 return say("200 OK", "", format!("{{\"token\":\"{TOKEN}\"}}").as_bytes());
             }
+            "/token" if request.authorisation.is_empty() => {
+                let token = self.state.lock().unwrap().token.clone().unwrap_or("for-all".into());
+                return say("200 OK", "", serde_json::json!({"token": token}).to_string().as_bytes());
+            }
             "/token" => return say("401 Unauthorized", "", b""),
             "/redirect" => return say("302 Found", &format!("location: {}\r\n", request.query), b""),
             // Announces more than it sends.
@@ -118,7 +129,8 @@ impl Registry {
             _ => {}
         }
         let Some(rest) = request.path.strip_prefix("/v2/") else { return say("404 Not Found", "", b"") };
-        if rest.starts_with("private/") && request.authorisation != format!("Bearer {TOKEN}") {
+        // Clients ask at the root how they are to log in.
+        if (rest.is_empty() || rest.starts_with("private/")) && request.authorisation != format!("Bearer {TOKEN}") {
             let host = self.host();
             let challenge = format!("www-authenticate: Bearer realm=\"http://{host}/token\",service=\"tests\"\r\n");
             return say("401 Unauthorized", &challenge, b"{}");
@@ -132,13 +144,14 @@ impl Registry {
                 say("202 Accepted", &format!("location: /v2/{repository}/blobs/uploads/1?state=x\r\n"), b"")
             }
             ("PUT", Some(("/blobs/uploads/", _))) if request.query == format!("state=x&digest={}", digest.replace(':', "%3A")) => {
+                let created = format!("location: /v2/x/blobs/{digest}\r\n");
                 state.blobs.insert(digest, request.body.clone());
-                say("201 Created", "", b"")
+                say("201 Created", &created, b"")
             }
             ("PUT", Some(("/manifests/", (repository, tag)))) => {
                 state.manifests.insert(format!("{repository}/{tag}"), request.body.clone());
                 state.manifests.insert(format!("{repository}/{digest}"), request.body.clone());
-                say("201 Created", "", b"")
+                say("201 Created", &format!("location: /v2/{repository}/manifests/{digest}\r\n"), b"")
             }
             ("GET" | "HEAD", Some((part, (repository, name)))) => {
                 let found = match part {

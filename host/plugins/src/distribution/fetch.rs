@@ -1,29 +1,29 @@
-//! Asks web servers and registries, for bounded answers over ways that cannot be listened to.
+//! Fetches files from web servers: bounded, over ways that cannot be listened to.
 
 use super::source::may_be_asked;
 use crate::{PluginError, Result};
-use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Client, StatusCode};
 use std::error::Error as _;
 use std::time::Duration;
 use url::Url;
 
 /// Most hops that a request is led on to.
 const MAX_REDIRECTS: usize = 5;
+/// Longest that a connection may take to stand.
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
+/// Longest silence in the middle of an answer.
+pub(super) const READ: Duration = Duration::from_secs(30);
+/// Longest that a whole plugin may take to come or go.
+pub(super) const WHOLE: Duration = Duration::from_secs(600);
+/// What servers are told of who asks.
+pub(super) const USER_AGENT: &str = concat!("mmhost/", env!("CARGO_PKG_VERSION"));
 
-/// A whole answer.
-pub(super) struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
-}
-
-/// A client whose redirects never leave encryption for plain HTTP, and whose credentials stay with their host.
+/// A client whose redirects never leave encryption for plain HTTP.
 ///
 /// # Errors
 /// When it does not start.
-pub(super) fn client() -> Result<Client> {
+fn client() -> Result<Client> {
     // The provider is the process's; a second installation fails and changes nothing.
     rustls::crypto::ring::default_provider().install_default().ok();
     let redirect = Policy::custom(|attempt| {
@@ -42,32 +42,37 @@ pub(super) fn client() -> Result<Client> {
         // One would hear what is meant for this machine only.
         .no_proxy()
         .referer(false)
-        .user_agent(concat!("mmhost/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(Duration::from_secs(10))
-        .read_timeout(Duration::from_secs(30))
-        .timeout(Duration::from_secs(600))
+        .user_agent(USER_AGENT)
+        .connect_timeout(CONNECT)
+        .read_timeout(READ)
+        .timeout(WHOLE)
         .build()
         .map_err(|error| PluginError::Other(format!("cannot start the network: {error}")))
 }
 
-/// Sends a request and reads the answer, of which at most `most` bytes are taken.
+/// What went wrong on the way, with its causes, without the URL: that may hold a signature or a token.
+pub(super) fn told(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        message.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
+    message
+}
+
+/// Fetches a file of at most `most` bytes.
 ///
 /// # Errors
-/// When the server cannot be reached, breaks off, or says more.
-pub(super) async fn send(request: RequestBuilder, origin: &str, most: u64) -> Result<Answer> {
+/// When the server cannot be reached, answers anything but 200, breaks off, or says more.
+pub(super) async fn get(url: &Url, origin: &str, most: u64) -> Result<Vec<u8>> {
     let fail = |message: String| PluginError::Fetch { origin: origin.into(), message };
-    let broken = |error: reqwest::Error| {
-        // The URL may hold a signature or a token.
-        let error = error.without_url();
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(next) = cause {
-            message.push_str(&format!(": {next}"));
-            cause = next.source();
-        }
-        fail(message)
-    };
-    let mut response = request.send().await.map_err(broken)?;
+    let broken = |error| fail(told(error));
+    let mut response = client()?.get(url.clone()).send().await.map_err(broken)?;
+    if response.status() != StatusCode::OK {
+        return Err(fail(format!("the server answered {}; expected 200 OK", response.status())));
+    }
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(broken)? {
         body.extend_from_slice(&chunk);
@@ -75,17 +80,5 @@ pub(super) async fn send(request: RequestBuilder, origin: &str, most: u64) -> Re
             return Err(fail(format!("it answers with more than {most} bytes; expected at most {most}")));
         }
     }
-    Ok(Answer { status: response.status(), headers: response.headers().clone(), body })
-}
-
-/// Fetches a file of at most `most` bytes.
-///
-/// # Errors
-/// When it cannot be had.
-pub(super) async fn get(url: &Url, origin: &str, most: u64) -> Result<Vec<u8>> {
-    let answer = send(client()?.get(url.clone()), origin, most).await?;
-    match answer.status {
-        StatusCode::OK => Ok(answer.body),
-        other => Err(PluginError::Fetch { origin: origin.into(), message: format!("the server answered {other}; expected 200 OK") }),
-    }
+    Ok(body)
 }

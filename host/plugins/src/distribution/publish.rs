@@ -2,12 +2,14 @@
 //! plugin's manifest and its signature are further layers. The same plugin always gives the same artifact.
 
 use super::credentials::Credentials;
-use super::registry::{IMAGE_MANIFEST, Repository};
+use super::registry::{Repository, in_time};
 use super::source::{Reference, is_digest};
 use crate::lock::{digest, pinned};
 use crate::manifest::MANIFEST;
 use crate::package::{MAX_COMPONENT, MAX_MANIFEST, MAX_SIGNATURE, Package, unfit};
 use crate::{PluginError, Result};
+use oci_client::RegistryOperation::{Pull, Push};
+use oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -42,12 +44,15 @@ pub struct Published {
 pub async fn publish(folder: &Path, reference: &Reference, credentials: Option<Credentials>) -> Result<Published> {
     let package = Package::read(folder)?;
     let (manifest, config) = artifact(&package)?;
-    let mut repository = Repository::new(reference, credentials, "pull,push")?;
-    for (_, content) in package.files() {
-        repository.push_blob(content).await?;
-    }
-    repository.push_blob(&config).await?;
-    repository.push_manifest(&manifest).await?;
+    in_time(reference, async {
+        let repository = Repository::open(reference, credentials, &[Push, Pull]).await?;
+        for (_, content) in package.files() {
+            repository.push_blob(content).await?;
+        }
+        repository.push_blob(&config).await?;
+        repository.push_manifest(&manifest).await
+    })
+    .await?;
     Ok(Published {
         plugin: package.manifest.name.clone(),
         artifact: reference.pinned(&pinned(&manifest)).to_string(),
@@ -61,8 +66,12 @@ pub async fn publish(folder: &Path, reference: &Reference, credentials: Option<C
 /// # Errors
 /// When it cannot be had, or is no plugin.
 pub(super) async fn pull(reference: &Reference, credentials: Option<Credentials>) -> Result<(Package, String)> {
+    in_time(reference, fetch(reference, credentials)).await
+}
+
+async fn fetch(reference: &Reference, credentials: Option<Credentials>) -> Result<(Package, String)> {
     let origin = PathBuf::from(reference.to_string());
-    let mut repository = Repository::new(reference, credentials, "pull")?;
+    let repository = Repository::open(reference, credentials, &[Pull]).await?;
     let (manifest, digest) = repository.manifest().await?;
     let kind = manifest["config"]["mediaType"].as_str().unwrap_or("none");
     if kind != WASM_CONFIG {
@@ -124,7 +133,7 @@ fn artifact(package: &Package) -> Result<(Vec<u8>, Vec<u8>)> {
     let config = to_bytes(&config)?;
     let artifact = json!({
         "schemaVersion": 2,
-        "mediaType": IMAGE_MANIFEST,
+        "mediaType": OCI_IMAGE_MEDIA_TYPE,
         "config": { "mediaType": WASM_CONFIG, "digest": pinned(&config), "size": config.len() },
         "layers": layers,
         "annotations": {

@@ -1,59 +1,78 @@
-//! The few calls of the OCI distribution specification that a plugin needs: blobs, manifests, tokens.
+//! A repository of an OCI registry, as `oci-client` reaches it; what goes wrong is told in this crate's words.
 
 use super::credentials::Credentials;
-use super::fetch::{Answer, client, send};
-use super::source::{Reference, may_be_asked};
+use super::fetch::{CONNECT, READ, USER_AGENT, WHOLE, told};
+use super::source::Reference;
 use crate::lock::pinned;
 use crate::{PluginError, Result};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION, WWW_AUTHENTICATE};
-use reqwest::{Client, Method, StatusCode};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http::{HeaderValue, StatusCode};
+use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::errors::{OciDistributionError as Failure, OciErrorCode};
+use oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Client, RegistryOperation};
 use serde_json::Value;
-use url::Url;
+use std::future::Future;
 
-/// Media type of an artifact's manifest.
-pub(super) const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// Largest manifest of an artifact, and largest answer that is no artifact, in bytes.
-const MAX_MANIFEST: u64 = 1 << 20;
+/// Most characters of what a registry says in its own words.
+const MOST_WORDS: usize = 200;
 
-/// How requests are authorised.
-#[derive(Clone)]
-enum Authorisation {
-    None,
-    Basic,
-    Bearer(String),
-}
-
-/// A repository of a registry, with what may be done in it.
+/// A repository of a registry, asked as somebody or as nobody.
 pub(super) struct Repository<'a> {
     reference: &'a Reference,
-    base: Url,
-    http: Client,
-    credentials: Option<Credentials>,
-    actions: &'static str,
-    authorisation: Authorisation,
+    image: oci_client::Reference,
+    client: Client,
+    auth: RegistryAuth,
+    username: Option<String>,
 }
 
 impl<'a> Repository<'a> {
-    /// `actions` is `pull` or `pull,push`.
-    pub fn new(reference: &'a Reference, credentials: Option<Credentials>, actions: &'static str) -> Result<Self> {
-        let base = reference.base().ok_or_else(|| PluginError::Other(format!("{reference} leads nowhere")))?;
-        Ok(Repository { reference, base, http: client()?, credentials, actions, authorisation: Authorisation::None })
+    /// Logs in for all of `operations`.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, or does not let in whom it is asked as.
+    pub async fn open(reference: &'a Reference, credentials: Option<Credentials>, operations: &[RegistryOperation]) -> Result<Self> {
+        // The provider is the process's; a second installation fails and changes nothing.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let config = ClientConfig {
+            // As with other clients, a registry on this machine is asked without encryption.
+            protocol: if reference.is_local() { ClientProtocol::Http } else { ClientProtocol::Https },
+            connect_timeout: Some(CONNECT),
+            read_timeout: Some(READ),
+            user_agent: USER_AGENT,
+            // Most registries take a blob in one piece, not all take it in chunks.
+            use_monolithic_push: true,
+            ..ClientConfig::default()
+        };
+        let client = Client::try_from(config).map_err(|error| PluginError::Other(format!("cannot start the network: {error}")))?;
+        let Reference { registry, repository, .. } = reference.clone();
+        let image = match &reference.digest {
+            Some(digest) => oci_client::Reference::with_digest(registry, repository, digest.clone()),
+            None => oci_client::Reference::with_tag(registry, repository, reference.tag().into()),
+        };
+        let username = credentials.as_ref().map(|user| user.username.clone());
+        let auth = credentials.map_or(RegistryAuth::Anonymous, |user| RegistryAuth::Basic(user.username, user.password));
+        let repository = Repository { reference, image, client, auth, username };
+        for operation in operations {
+            let token = repository.client.auth(&repository.image, &repository.auth, *operation).await;
+            let token = token.map_err(|error| repository.explain("a token", error))?;
+            // The client would not bear it.
+            if token.is_some_and(|token| HeaderValue::from_str(&token).is_err()) {
+                return Err(repository.fail("the registry's token does not fit into a header".into()));
+            }
+        }
+        Ok(repository)
     }
 
-    /// The artifact's manifest with its digest.
+    /// The artifact's manifest with its digest, which is the reference's where that has one.
     ///
     /// # Errors
     /// When it cannot be had, or is another than the reference's digest says.
-    pub async fn manifest(&mut self) -> Result<(Value, String)> {
-        let url = self.url(&format!("manifests/{}", self.reference.version()))?;
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, reqwest::header::HeaderValue::from_static(IMAGE_MANIFEST));
-        let answer = self.ask(Method::GET, url, headers, Vec::new(), MAX_MANIFEST).await?;
-        let body = self.expect(answer, StatusCode::OK, "the artifact")?.body;
-        let digest = pinned(&body);
-        if let Some(expected) = self.reference.digest.as_ref().filter(|expected| **expected != digest) {
-            return Err(self.fail(format!("its manifest: found {digest}, expected {expected}; the registry gives out something else")));
-        }
+    pub async fn manifest(&self) -> Result<(Value, String)> {
+        let raw = self.client.pull_manifest_raw(&self.image, &self.auth, &[OCI_IMAGE_MEDIA_TYPE]).await;
+        let (body, digest) = raw.map_err(|error| self.explain("its manifest", error))?;
         let manifest = serde_json::from_slice(&body).map_err(|error| self.fail(format!("its manifest is not JSON: {error}")))?;
         Ok((manifest, digest))
     }
@@ -62,130 +81,73 @@ impl<'a> Repository<'a> {
     ///
     /// # Errors
     /// When it cannot be had, is larger, or is another.
-    pub async fn blob(&mut self, digest: &str, most: u64) -> Result<Vec<u8>> {
-        let url = self.url(&format!("blobs/{digest}"))?;
-        let answer = self.ask(Method::GET, url, HeaderMap::new(), Vec::new(), most).await?;
-        let body = self.expect(answer, StatusCode::OK, digest)?.body;
-        match pinned(&body) {
-            found if found == digest => Ok(body),
-            found => Err(self.fail(format!("a file of it: found {found}, expected {digest}; the registry gives out something else"))),
+    pub async fn blob(&self, digest: &str, most: u64) -> Result<Vec<u8>> {
+        let mut stream = self.client.pull_blob_stream(&self.image, digest).await.map_err(|error| self.explain(digest, error))?;
+        let mut blob = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            blob.extend_from_slice(&chunk.map_err(|error| self.explain(digest, error.into()))?);
+            if blob.len() as u64 > most {
+                return Err(self.fail(format!("{digest} has more than {most} bytes; expected at most {most}")));
+            }
         }
+        Ok(blob)
     }
 
     /// Sends a blob, unless the repository has it.
     ///
     /// # Errors
     /// When the registry does not take it.
-    pub async fn push_blob(&mut self, content: &[u8]) -> Result<()> {
+    pub async fn push_blob(&self, content: &[u8]) -> Result<()> {
         let digest = pinned(content);
-        let url = self.url(&format!("blobs/{digest}"))?;
-        if self.ask(Method::HEAD, url, HeaderMap::new(), Vec::new(), 0).await?.status == StatusCode::OK {
+        // Of a repository that is not there yet, registries say different things.
+        if self.client.blob_exists(&self.image, &digest).await.unwrap_or(false) {
             return Ok(());
         }
-        let url = self.url("blobs/uploads/")?;
-        let answer = self.ask(Method::POST, url.clone(), HeaderMap::new(), Vec::new(), MAX_MANIFEST).await?;
-        let begun = self.expect(answer, StatusCode::ACCEPTED, "an upload")?;
-        let location = begun.headers.get(LOCATION).and_then(|location| location.to_str().ok()).and_then(|location| url.join(location).ok());
-        let Some(mut url) = location.filter(may_be_asked) else {
-            return Err(self.fail("the registry does not say where to upload to, or names a place without encryption".into()));
-        };
-        url.query_pairs_mut().append_pair("digest", &digest);
-        let answer = self.ask(Method::PUT, url, content_type("application/octet-stream"), content.to_vec(), MAX_MANIFEST).await?;
-        self.expect(answer, StatusCode::CREATED, "a file").map(drop)
+        let whole = stream::iter([Ok(Bytes::copy_from_slice(content))]);
+        let sent = self.client.push_blob_stream(&self.image, whole, &digest, Some(content.len() as u64)).await;
+        sent.map(drop).map_err(|error| self.explain("a file", error))
     }
 
     /// Sends the artifact's manifest and gives it the reference's tag.
     ///
     /// # Errors
     /// When the registry does not take it.
-    pub async fn push_manifest(&mut self, content: &[u8]) -> Result<()> {
-        let url = self.url(&format!("manifests/{}", self.reference.version()))?;
-        let answer = self.ask(Method::PUT, url, content_type(IMAGE_MANIFEST), content.to_vec(), MAX_MANIFEST).await?;
-        self.expect(answer, StatusCode::CREATED, "the artifact").map(drop)
-    }
-
-    fn url(&self, path: &str) -> Result<Url> {
-        self.base.join(path).map_err(|error| self.fail(format!("`{path}`: {error}")))
+    pub async fn push_manifest(&self, content: &[u8]) -> Result<()> {
+        let kind = HeaderValue::from_static(OCI_IMAGE_MEDIA_TYPE);
+        let sent = self.client.push_manifest_raw(&self.image, content.to_vec(), kind).await;
+        sent.map(drop).map_err(|error| self.explain("the artifact", error))
     }
 
     fn fail(&self, message: String) -> PluginError {
         PluginError::Fetch { origin: self.reference.to_string(), message }
     }
 
-    /// Asks, and where the registry wants to know who asks, tells it and asks again.
-    async fn ask(&mut self, method: Method, url: Url, headers: HeaderMap, body: Vec<u8>, most: u64) -> Result<Answer> {
-        let answer = self.ask_once(&method, &url, &headers, &body, most).await?;
-        if answer.status != StatusCode::UNAUTHORIZED || !matches!(self.authorisation, Authorisation::None) {
-            return Ok(answer);
-        }
-        self.authorise(&answer.headers).await?;
-        self.ask_once(&method, &url, &headers, &body, most).await
-    }
-
-    async fn ask_once(&self, method: &Method, url: &Url, headers: &HeaderMap, body: &[u8], most: u64) -> Result<Answer> {
-        let mut request = self.http.request(method.clone(), url.clone()).headers(headers.clone()).body(body.to_vec());
-        // Uploads may lead to another host, which is no business of the registry's credentials.
-        if url.origin() == self.base.origin() {
-            request = match (&self.authorisation, &self.credentials) {
-                (Authorisation::Bearer(token), _) => request.bearer_auth(token),
-                (Authorisation::Basic, Some(user)) => request.basic_auth(&user.username, Some(&user.password)),
-                _ => request,
-            };
-        }
-        // What is no success may say why at some length.
-        send(request, &self.reference.to_string(), most.max(MAX_MANIFEST)).await
-    }
-
-    /// Gets what the registry wants to see, by its challenge.
-    async fn authorise(&mut self, headers: &HeaderMap) -> Result<()> {
-        let challenge = headers.get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let (scheme, parameters) = challenge.split_once(' ').unwrap_or((challenge, ""));
-        if scheme.eq_ignore_ascii_case("basic") && self.credentials.is_some() {
-            self.authorisation = Authorisation::Basic;
-            return Ok(());
-        }
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Ok(());
-        }
-        let realm = parameter(parameters, "realm").and_then(|realm| Url::parse(&realm).ok()).filter(may_be_asked);
-        let Some(mut url) = realm.filter(|realm| realm.scheme() == "https" || self.base.scheme() == "http") else {
-            return Err(self.fail("the registry does not say where tokens are had, or names a place without encryption".into()));
+    /// What went wrong, without the addresses that it was at, which may hold a signature or a token.
+    fn explain(&self, what: &str, error: Failure) -> PluginError {
+        let status = |code: u16| StatusCode::from_u16(code).map_or(code.to_string(), |status| status.to_string());
+        let message = match error {
+            Failure::UnauthorizedError { .. } => format!("the registry answered {} for {what}; {}", status(401), self.whose()),
+            Failure::ServerError { code: code @ (401 | 403), .. } => {
+                format!("the registry answered {} for {what}; {}", status(code), self.whose())
+            }
+            Failure::ServerError { code, .. } => format!("the registry answered {} for {what}", status(code)),
+            Failure::RegistryError { envelope, .. } => {
+                let denied = envelope.errors.iter().any(|error| matches!(error.code, OciErrorCode::Unauthorized | OciErrorCode::Denied));
+                let words: Vec<_> = envelope.errors.into_iter().map(|error| error.message).collect();
+                let hint = if denied { format!("; {}", self.whose()) } else { String::new() };
+                format!("the registry refuses {what}: {}{hint}", plain(&words.join("; ")))
+            }
+            Failure::AuthenticationFailure(_) => format!("the registry gives no token; {}", self.whose()),
+            Failure::RequestError(error) => format!("{what}: {}", told(error)),
+            other => format!("{what}: {}", plain(&other.to_string())),
         };
-        if let Some(service) = parameter(parameters, "service") {
-            url.query_pairs_mut().append_pair("service", &service);
-        }
-        url.query_pairs_mut().append_pair("scope", &format!("repository:{}:{}", self.reference.repository, self.actions));
-        let place = url.host_str().unwrap_or_default().to_string();
-        let mut request = self.http.get(url);
-        if let Some(user) = &self.credentials {
-            request = request.basic_auth(&user.username, Some(&user.password));
-        }
-        let answer = send(request, &self.reference.to_string(), MAX_MANIFEST).await?;
-        if answer.status != StatusCode::OK {
-            return Err(self.fail(format!("{place}, which gives out tokens for it, answered {}; {}", answer.status, self.whose())));
-        }
-        let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let token = json["token"].as_str().or(json["access_token"].as_str());
-        let token = token.ok_or_else(|| self.fail(format!("{place}, which gives out tokens for it, answered without one")))?;
-        self.authorisation = Authorisation::Bearer(token.into());
-        Ok(())
-    }
-
-    fn expect(&self, answer: Answer, status: StatusCode, what: &str) -> Result<Answer> {
-        if answer.status == status {
-            return Ok(answer);
-        }
-        let hint = match answer.status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => format!("; {}", self.whose()),
-            _ => String::new(),
-        };
-        Err(self.fail(format!("the registry answered {} for {what}, expected {status}{hint}", answer.status)))
+        self.fail(message)
     }
 
     /// As whom it was asked, and what else could be done.
     fn whose(&self) -> String {
-        match &self.credentials {
-            Some(user) => format!("it was asked as {}", user.username),
+        match &self.username {
+            Some(username) => format!("it was asked as {username}"),
             None => {
                 let registry = &self.reference.registry;
                 format!("it was asked as nobody; log in with `docker login {registry}`, or name --username and --password-env")
@@ -194,39 +156,18 @@ impl<'a> Repository<'a> {
     }
 }
 
-fn content_type(name: &'static str) -> HeaderMap {
-    [(CONTENT_TYPE, reqwest::header::HeaderValue::from_static(name))].into_iter().collect()
+/// The beginning of what a registry says, without control characters.
+fn plain(words: &str) -> String {
+    words.chars().take(MOST_WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// A parameter of a challenge, e.g. `realm` of `realm="https://a/token",service="a, b"`.
-fn parameter(parameters: &str, name: &str) -> Option<String> {
-    let mut rest = parameters;
-    loop {
-        let (key, after) = rest.split_once('=')?;
-        let key = key.trim_start_matches([',', ' ']).trim_end();
-        let (value, after) = match after.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"')?,
-            None => after.split_once(',').unwrap_or((after, "")),
-        };
-        if key.eq_ignore_ascii_case(name) {
-            return Some(value.into());
-        }
-        rest = after;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parameter;
-
-    #[test]
-    fn challenges_are_read_whatever_their_order_and_quotes() {
-        let text = r#"realm="https://a.example/token?x=1,2", service=plain,scope="repository:a/b:pull,push""#;
-        assert_eq!(parameter(text, "realm").as_deref(), Some("https://a.example/token?x=1,2"));
-        assert_eq!(parameter(text, "Service").as_deref(), Some("plain"));
-        assert_eq!(parameter(text, "scope").as_deref(), Some("repository:a/b:pull,push"));
-        for (text, name) in [(text, "error"), ("", "realm"), ("realm=\"open", "realm"), ("realm", "realm")] {
-            assert_eq!(parameter(text, name), None, "{text}");
-        }
-    }
+/// Ends work that a registry draws out: its answers are read whole, and only blobs have a bound of their own.
+///
+/// # Errors
+/// Of the work, or when it takes longer than [`WHOLE`].
+pub(super) async fn in_time<T>(reference: &Reference, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(WHOLE, work).await.unwrap_or_else(|_| {
+        let message = format!("it took more than {} s; expected less", WHOLE.as_secs());
+        Err(PluginError::Fetch { origin: reference.to_string(), message })
+    })
 }

@@ -66,9 +66,9 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// The tag or the digest, whichever names the artifact more closely.
-    pub(super) fn version(&self) -> &str {
-        self.digest.as_deref().or(self.tag.as_deref()).unwrap_or("latest")
+    /// The tag; `latest` where none is given.
+    pub(super) fn tag(&self) -> &str {
+        self.tag.as_deref().unwrap_or("latest")
     }
 
     /// The same artifact by its digest, which names it for ever.
@@ -76,12 +76,14 @@ impl Reference {
         Reference { tag: None, digest: Some(digest.into()), ..self.clone() }
     }
 
-    /// Where the registry's interface is. As with other clients, a registry on this machine is asked without encryption.
-    pub(super) fn base(&self) -> Option<Url> {
-        // Docker Hub is called by another name than it answers to.
-        let host = if self.registry == "docker.io" { "registry-1.docker.io" } else { &self.registry };
-        let url = Url::parse(&format!("http://{host}/v2/{}/", self.repository)).ok()?;
-        if is_loopback(&url) { Some(url) } else { Url::parse(&format!("https://{host}/v2/{}/", self.repository)).ok() }
+    /// Whether the registry is on this machine; `None` where its name is none.
+    fn locality(&self) -> Option<bool> {
+        Url::parse(&format!("https://{}/", self.registry)).ok().map(|url| is_loopback(&url))
+    }
+
+    /// Whether the registry is on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        self.locality() == Some(true)
     }
 }
 
@@ -119,7 +121,7 @@ impl FromStr for Reference {
             return Err(wrong("has a digest that is not sha256: and 64 hexadecimal digits"));
         }
         let reference = Reference { registry: registry.into(), repository: repository.into(), tag, digest };
-        reference.base().map(|_| reference).ok_or_else(|| wrong("names no registry"))
+        reference.locality().map(|_| reference).ok_or_else(|| wrong("names no registry"))
     }
 }
 
@@ -147,16 +149,18 @@ mod tests {
     #[test]
     fn references_are_read_as_other_clients_read_them() {
         let hex = "a".repeat(64);
-        for (text, base, version) in [
-            ("oci://ghcr.io/me/text-search:1.0", "https://ghcr.io/v2/me/text-search/", "1.0"),
-            ("oci://ghcr.io/me/text-search", "https://ghcr.io/v2/me/text-search/", "latest"),
-            ("oci://localhost:5000/x:y", "http://localhost:5000/v2/x/", "y"),
-            ("oci://[::1]:5000/x:y", "http://[::1]:5000/v2/x/", "y"),
-            ("oci://docker.io/me/x:1", "https://registry-1.docker.io/v2/me/x/", "1"),
-            (&format!("oci://r.example/x:1@sha256:{hex}"), "https://r.example/v2/x/", &format!("sha256:{hex}")),
+        let digest = format!("sha256:{hex}");
+        for (text, parts, local) in [
+            ("oci://ghcr.io/me/text-search:1.0", ("ghcr.io", "me/text-search", "1.0", None), false),
+            ("oci://ghcr.io/me/text-search", ("ghcr.io", "me/text-search", "latest", None), false),
+            ("oci://localhost:5000/x:y", ("localhost:5000", "x", "y", None), true),
+            ("oci://[::1]:5000/x:y", ("[::1]:5000", "x", "y", None), true),
+            ("oci://127.0.0.1.example/x:y", ("127.0.0.1.example", "x", "y", None), false),
+            (&format!("oci://r.example/x:1@{digest}"), ("r.example", "x", "1", Some(digest.as_str())), false),
         ] {
             let reference: Reference = text.parse().unwrap();
-            assert_eq!((reference.base().unwrap().as_str(), reference.version()), (base, version), "{text}");
+            let read = (&*reference.registry, &*reference.repository, reference.tag(), reference.digest.as_deref());
+            assert_eq!((read, reference.is_local()), (parts, local), "{text}");
         }
         for text in [
             "oci://ghcr.io",
