@@ -32,18 +32,28 @@ pub struct Folder {
 impl Folder {
     /// Writes manifest, component and lock file.
     pub fn new(kind: &str, rest_of_manifest: &str, component: &[u8]) -> Self {
-        let head = format!("name = \"guest\"\nversion = \"1.0.0\"\nkind = \"{kind}\"\ncontract = \"0.2.0\"\n");
-        Self::with_manifest(&format!("{head}{rest_of_manifest}"), component)
+        Self::named("guest", kind, rest_of_manifest, component)
     }
 
-    /// The same with the whole manifest given.
+    /// The same under another name.
+    pub fn named(name: &str, kind: &str, rest_of_manifest: &str, component: &[u8]) -> Self {
+        let head = format!("name = \"{name}\"\nversion = \"1.0.0\"\nkind = \"{kind}\"\ncontract = \"0.2.0\"\n");
+        Self::write(name, &format!("{head}{rest_of_manifest}"), component)
+    }
+
+    /// The plugin `guest` with the whole manifest given.
     pub fn with_manifest(manifest: &str, component: &[u8]) -> Self {
+        Self::write("guest", manifest, component)
+    }
+
+    fn write(name: &str, manifest: &str, component: &[u8]) -> Self {
         let folder = Folder { dir: tempfile::tempdir().unwrap() };
-        std::fs::create_dir(folder.plugin()).unwrap();
-        std::fs::write(folder.plugin().join("plugin.toml"), manifest).unwrap();
-        std::fs::write(folder.plugin().join("guest.wasm"), component).unwrap();
+        let plugin = folder.path().join(name);
+        std::fs::create_dir(&plugin).unwrap();
+        std::fs::write(plugin.join("plugin.toml"), manifest).unwrap();
+        std::fs::write(plugin.join(format!("{name}.wasm")), component).unwrap();
         let pin = Pin { component: pinned(component), ..Pin::default() };
-        Lock { version: 1, plugins: [("guest".to_string(), pin)].into() }.write(folder.path()).unwrap();
+        Lock { version: 1, plugins: [(name.to_string(), pin)].into() }.write(folder.path()).unwrap();
         folder
     }
 

@@ -13,12 +13,14 @@ use std::time::Duration;
 pub struct Server {
     pub port: u16,
     requests: Arc<Mutex<Vec<String>>>,
+    /// Slow answers under way, and the most of them at once.
+    slow: Arc<Mutex<(usize, usize)>>,
 }
 
 impl Server {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = Server { port: listener.local_addr().unwrap().port(), requests: Arc::default() };
+        let server = Server { port: listener.local_addr().unwrap().port(), requests: Arc::default(), slow: Arc::default() };
         let answering = server.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -28,6 +30,11 @@ impl Server {
             }
         });
         server
+    }
+
+    /// Most slow answers that were under way at once.
+    pub fn most_at_once(&self) -> usize {
+        self.slow.lock().unwrap().1
     }
 
     /// The head and body of every request so far.
@@ -95,9 +102,11 @@ impl Server {
             "/v1/chat/completions" => {
                 let asked: serde_json::Value = serde_json::from_slice(&body)?;
                 let key = head.lines().find(|line| line.to_lowercase().starts_with("authorization")).unwrap_or("no key");
-                let last = asked["messages"].as_array().and_then(|all| all.last()).map(|m| m["content"].to_string()).unwrap_or_default();
+                let last = asked["messages"].as_array().and_then(|all| all.last()?["content"].as_str()).unwrap_or_default();
                 // A judge that takes what is called a city for the truth, and what is called a riddle for none of its business.
-                let said = if last.contains("riddle") {
+                let said = if asked["model"] == "echo" {
+                    last
+                } else if last.contains("riddle") {
                     "Hm."
                 } else if last.contains("City of") {
                     "Yes."
@@ -113,9 +122,20 @@ impl Server {
                     "denying" => say("401 Unauthorized", "", format!("{{\"error\": \"bad {key}\"}}").as_bytes()),
                     "busy" if seen <= 1 => say("429 Busy", "retry-after: 0\r\n", b"later"),
                     "garbled" => say("200 OK", "", b"<html>Welcome</html>"),
+                    "endless" => {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+                        loop {
+                            stream.write_all(&[b' '; 65536])?;
+                        }
+                    }
                     "moving" => say("307 Moved", "location: http://127.0.0.1:1/v1\r\n", b""),
                     "slow" => {
+                        {
+                            let mut slow = self.slow.lock().unwrap();
+                            *slow = (slow.0 + 1, slow.1.max(slow.0 + 1));
+                        }
                         std::thread::sleep(Duration::from_millis(200));
+                        self.slow.lock().unwrap().0 -= 1;
                         say("200 OK", "", body.as_bytes())
                     }
                     _ => say("200 OK", "", body.as_bytes()),
