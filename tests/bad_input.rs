@@ -34,6 +34,11 @@ fn configurations_are_checked_before_anything_is_made() {
     fs::write(&config, &tiny[..tiny.len() / 2]).unwrap();
     let message = mmhost.fails(3, &args);
     assert!(message.contains("config.toml"), "{message}");
+    assert!(!run.exists(), "nothing is left of runs that came to nothing");
+    fs::create_dir(&run).unwrap();
+    fs::write(run.join("mine.txt"), "").unwrap();
+    mmhost.fails(3, &args);
+    assert!(run.join("mine.txt").exists());
 }
 
 #[test]

@@ -63,6 +63,13 @@ fn a_locked_run_of_signed_plugins_remembers_them_and_refuses_others() {
     for checkpoint in &checkpoints {
         assert_eq!(json(&checkpoint.join("plugins.json")), of_run, "{}", checkpoint.display());
     }
+    // Whoever goes on with other plugins is told.
+    let last = checkpoints.iter().max().unwrap().join("progress.json");
+    let digest = text["digest"].as_str().unwrap();
+    fs::write(&last, fs::read_to_string(&last).unwrap().replace(digest, &"0".repeat(64))).unwrap();
+    let out = mmhost.output(&["train", "--resume", "--locked", "--run", "run"]);
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.success() && said.contains("text-search is not what it was") && said.contains(digest), "{said}");
     let model = checkpoints[0].display().to_string();
     mmhost.ok(&["eval", "--locked", "--model", &model, "--data", "atlas", "--workflow", "direct", "--limit", "4", "--json", "eval.json"]);
     assert_eq!(json(&mmhost.path("eval.json"))["plugins"], of_run);

@@ -19,16 +19,19 @@ const METRICS: &str = "metrics.jsonl";
 /// An open run directory. The lock is held until it is dropped.
 pub struct RunDir {
     path: PathBuf,
+    /// Whether the directory was not there before.
+    is_new: bool,
     _lock: File,
 }
 
 impl RunDir {
-    /// Creates `path`, or a directory named by the present time under `runs/`, and points `runs/latest` to it.
+    /// Creates `path`, or a directory named by the present time under `runs/`.
     pub fn create(path: Option<&Path>) -> Outcome<Self> {
         let path = match path {
             Some(path) => path.to_path_buf(),
             None => Path::new("runs").join(jiff::Zoned::now().strftime("%Y-%m-%d-%H%M%S").to_string()),
         };
+        let is_new = !path.exists();
         fs::create_dir_all(&path).input(format!("cannot create the run directory {}", path.display()))?;
         // The lock comes first: a directory that another process has just created and locked may still be without its run.toml.
         let lock = lock(&path)?;
@@ -38,8 +41,15 @@ impl RunDir {
                 path.display()
             )));
         }
-        point_latest(&path);
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, is_new, _lock: lock })
+    }
+
+    /// Removes the directory of a run that came to nothing before it began, unless it was there before.
+    pub fn abandon(self) {
+        if self.is_new {
+            // What cannot be removed does no harm: it holds no run.
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
 
     /// Opens a run to go on with it.
@@ -47,7 +57,7 @@ impl RunDir {
         if !path.join(CONFIG).is_file() {
             return Err(bad_input(format!("{} is not a run directory: it has no {CONFIG}", path.display())));
         }
-        Ok(Self { path: path.to_path_buf(), _lock: lock(path)? })
+        Ok(Self { path: path.to_path_buf(), is_new: false, _lock: lock(path)? })
     }
 
     /// The directory.
@@ -77,7 +87,9 @@ impl RunDir {
             text.push_str(&format!("#   {name} {digest}\n"));
         }
         text.push_str(&config.to_toml()?);
-        self.write(CONFIG, text.as_bytes())
+        self.write(CONFIG, text.as_bytes())?;
+        point_latest(&self.path);
+        Ok(())
     }
 
     /// Fills a checkpoint's folder through `fill`, syncs it, and only then gives it its name.

@@ -111,8 +111,8 @@ impl Session {
         }
         let plugins = host.load_dir(plugins_dir).input(format!("cannot load the plugins of {}", plugins_dir.display()))?;
 
-        let missing = |kind: &str, name: &str, has: Vec<&str>| match plugins.ungranted.get(name) {
-            Some(ungranted) => bad_input(ungranted.to_string()),
+        let missing = |kind: &str, name: &str, has: Vec<&str>| match plugins.set_aside.get(name) {
+            Some(error) => bad_input(error.to_string()),
             None => bad_input(format!("{} has no {kind} \"{name}\"; it has {has:?}", plugins_dir.display())),
         };
         let mut tools = Vec::new();

@@ -141,6 +141,14 @@ pub enum PluginError {
         /// What the system said, and what to do.
         message: String,
     },
+    /// A plugin has no component yet.
+    #[error("{}: the component is not there; `mmhost plugin build {}` makes it", file.display(), folder.display())]
+    NotBuilt {
+        /// The component.
+        file: PathBuf,
+        /// The plugin's folder.
+        folder: PathBuf,
+    },
     /// A manifest or lock file is not valid TOML or lacks a field, or a field has another type.
     #[error("{}: {message}", file.display())]
     Syntax {

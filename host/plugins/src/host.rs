@@ -9,6 +9,7 @@ use crate::lock::{LOCK, Lock, Pin, digest};
 use crate::manifest::{Kind, MANIFEST, Manifest, Method, closest};
 use crate::models::{LocalModels, Model};
 use crate::net::{HostRule, Lookup, Network, SystemLookup};
+use crate::package::read_component;
 use crate::runtime::Runtime;
 use crate::tape::Tape;
 use crate::types::{CallForm, CorpusService};
@@ -104,9 +105,9 @@ pub struct Plugins {
     pub rewards: Vec<RewardPlugin>,
     /// Filters.
     pub filters: Vec<FilterPlugin>,
-    /// Plugins, by name, that were left out because they ask for the network and the run's grants do not name them, with the error
-    /// for whoever needs one.
-    pub ungranted: BTreeMap<String, PluginError>,
+    /// Plugins, by name, that were left out because the run does not use them, and they are not built, or ask for what the run's grants do
+    /// not mention; with the error for whoever needs one.
+    pub set_aside: BTreeMap<String, PluginError>,
 }
 
 /// A loaded plugin of any kind.
@@ -226,17 +227,24 @@ impl PluginHost {
         let mut loaded = Vec::new();
         let folders = plugin_folders(dir)?;
         let mut errors = self.strangers(dir, &folders);
-        let mut ungranted = BTreeMap::new();
+        let mut set_aside = BTreeMap::new();
         for folder in folders {
             match block_on(self.load(&folder)) {
                 Ok(plugin) => loaded.push(plugin),
-                Err(PluginError::MissingGrant { plugin, what, line }) if folder != dir && !self.names(&plugin) => {
-                    ungranted.insert(plugin.clone(), PluginError::MissingGrant { plugin, what, line });
+                Err(error) => {
+                    let concerned = match &error {
+                        PluginError::MissingGrant { plugin, .. } => Some(plugin.clone()),
+                        PluginError::NotBuilt { .. } => Manifest::read(&folder).ok().map(|manifest| manifest.name),
+                        _ => None,
+                    };
+                    match concerned {
+                        Some(plugin) if folder != dir && !self.names(&plugin) => drop(set_aside.insert(plugin, error)),
+                        _ => errors.push(error),
+                    }
                 }
-                Err(error) => errors.push(error),
             }
         }
-        let mut plugins = Plugins { tools: Vec::new(), rewards: Vec::new(), filters: Vec::new(), ungranted };
+        let mut plugins = Plugins { tools: Vec::new(), rewards: Vec::new(), filters: Vec::new(), set_aside };
         for plugin in loaded {
             match plugin {
                 Loaded::Tool(tool) => plugins.tools.push(tool),
@@ -280,9 +288,9 @@ impl PluginHost {
         names.map(stranger).collect()
     }
 
-    /// Whether the run's grants name the plugin.
+    /// Whether the run uses the plugin, or its grants name it.
     fn names(&self, plugin: &str) -> bool {
-        self.grants.as_ref().is_some_and(|grants| grants.contains_key(plugin))
+        self.demands.used.contains(plugin) || self.grants.as_ref().is_some_and(|grants| grants.contains_key(plugin))
     }
 
     async fn load(&self, folder: &Path) -> Result<Loaded> {
@@ -354,10 +362,7 @@ impl CheckedPlugin {
         let manifest_text = Manifest::text(folder)?;
         let manifest = Manifest::parse(&manifest_text, &folder.join(MANIFEST))?;
         let component = manifest.component_path(folder);
-        let bytes = std::fs::read(&component).map_err(|error| PluginError::File {
-            file: component.clone(),
-            message: format!("cannot read the component: {error}; `mmhost plugin build {}` makes it", folder.display()),
-        })?;
+        let bytes = read_component(folder, &manifest.component_name())?;
         let digest = digest(&bytes);
         let dir = lock_dir(folder);
         let pin = Lock::read(&dir)?.plugins.remove(&manifest.name).ok_or_else(|| PluginError::NotPinned {

@@ -32,13 +32,7 @@ impl Package {
     /// # Errors
     /// When a file is missing, or manifest and component are not in order.
     pub fn read(folder: &Path) -> Result<Self> {
-        let component = |name: &str| {
-            let file = folder.join(name);
-            std::fs::read(&file).map_err(|error| PluginError::File {
-                message: format!("cannot read the component: {error}; `mmhost plugin build {}` makes it", folder.display()),
-                file,
-            })
-        };
+        let component = |name: &str| read_component(folder, name);
         let signature = |name: &str| {
             let file = folder.join(name);
             match std::fs::read(&file) {
@@ -128,6 +122,18 @@ impl Package {
         };
         write().map_err(|error| PluginError::File { file: folder.into(), message: format!("cannot write the plugin: {error}") })
     }
+}
+
+/// The component of the plugin in `folder`.
+///
+/// # Errors
+/// [`PluginError::NotBuilt`] when it is not there, else what the system said.
+pub(crate) fn read_component(folder: &Path, name: &str) -> Result<Vec<u8>> {
+    let file = folder.join(name);
+    std::fs::read(&file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => PluginError::NotBuilt { file, folder: folder.into() },
+        _ => PluginError::File { file, message: format!("cannot read the component: {error}") },
+    })
 }
 
 /// What came from `origin` cannot be taken.

@@ -6,7 +6,7 @@ mod guest;
 
 use common::{Flags, host, reference};
 use guest::{Folder, TOOL, component};
-use mmhost_plugins::{Grant, Grants, HostOptions, PluginError, PluginHost};
+use mmhost_plugins::{Demands, Grant, Grants, HostOptions, PluginError, PluginHost};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -48,7 +48,12 @@ fn an_unpinned_or_missing_component_is_refused() {
     let unpinned = error(folder.path());
     assert!(matches!(unpinned, PluginError::NotPinned { .. }), "{unpinned}");
     std::fs::remove_file(folder.plugin().join("guest.wasm")).unwrap();
-    assert_says(&error(folder.path()), &["guest.wasm", "cannot read the component", "mmhost plugin build"]);
+    assert_says(&error(&folder.plugin()), &["guest.wasm", "is not there", "mmhost plugin build"]);
+    // Beside others it is no obstacle to a run that does not use it.
+    let plugins = host(&[]).load_dir(folder.path()).unwrap();
+    assert!(plugins.tools.is_empty() && matches!(plugins.set_aside["guest"], PluginError::NotBuilt { .. }));
+    let demands = Demands { used: ["guest".to_string()].into(), ..Demands::default() };
+    assert_says(&host(&[]).demanding(demands).load_dir(folder.path()).map(drop).unwrap_err(), &["is not there"]);
 }
 
 #[test]

@@ -62,8 +62,16 @@ pub async fn run(args: TrainArgs, ui: Ui) -> Outcome<()> {
         (run, config)
     };
     ui.say(format!("run directory {}", run.path().display()));
-    let tape = open_tape(&args.tape, Some(run.path()))?;
-    let session = Session::open(ui, config, &args.plugins, args.cache.cache, tape)?;
+    let opened = open_tape(&args.tape, Some(run.path())).and_then(|tape| Session::open(ui, config, &args.plugins, args.cache.cache, tape));
+    let session = match opened {
+        Ok(session) => session,
+        Err(failure) => {
+            if !args.resume {
+                run.abandon();
+            }
+            return Err(failure);
+        }
+    };
     if !args.resume {
         run.write_config(&session.config, &session.digests())?;
         run.write_json(PLUGINS, &session.plugins())?;
@@ -107,7 +115,13 @@ impl Training {
             Some((step, path)) => {
                 self.session.ui.say(format!("resuming after step {step}"));
                 let folder = ModelFolder::load(&path, &Device::Cpu).input(format!("cannot load the checkpoint {}", path.display()))?;
-                let progress = read_progress(&path)?;
+                let mut progress = read_progress(&path)?;
+                let digests = self.session.digests();
+                for (plugin, digest) in digests.iter().filter(|(plugin, digest)| progress.plugins.get(*plugin) != Some(digest)) {
+                    let before = progress.plugins.get(plugin).map_or("no such plugin", String::as_str);
+                    self.session.ui.say(format!("{plugin} is not what it was in step {step}: it is {digest} now, and was {before}"));
+                }
+                progress.plugins = digests;
                 (folder, progress)
             }
             None => {
