@@ -4,12 +4,15 @@
 mod common;
 #[path = "common/registry.rs"]
 mod registry;
+#[path = "../host/plugins/tests/common/server.rs"]
+mod server;
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use common::Mmhost;
+use server::Server;
 
 /// Whether the guide's commands that fetch tools are run too; CI says so.
 fn may_fetch() -> bool {
@@ -184,6 +187,85 @@ fn the_python_and_javascript_plugins_build_and_pass() {
             let found = mmhost.ok(&["plugin", "check", lang]);
             assert!(found.contains("0 errors, 0 warnings"), "{found}");
         }
+    }
+}
+
+/// What interpreters do not bring along themselves: requests, and a word on what went wrong.
+#[test]
+fn python_and_javascript_reach_the_network_and_tell_what_fails() {
+    let (mmhost, server) = (Mmhost::new(), Server::start());
+    let host = format!("http://localhost:{}", server.port);
+    let sources = [
+        (
+            "python",
+            "src/plugin.py",
+            r#"
+from wit_world.exports.tool import CallForm_Tag, CallInput, Description, Part, Part_Text
+from wit_world.imports import http
+
+class Tool:
+    def describe(self) -> Description:
+        return Description("net", "a page", CallForm_Tag("net"), 1, "Go on.", False)
+
+    def call(self, input: CallInput) -> list[Part]:
+        if input.argument == "break":
+            return [no_such_name]
+        answer = http.send(http.Request("GET", "HOST/" + input.argument, [http.Header("x-one", "1")], b""))
+        return [Part_Text(f"{answer.status} {answer.body.decode()}")]
+"#,
+            "NameError: name 'no_such_name' is not defined",
+        ),
+        (
+            "javascript",
+            "src/plugin.js",
+            r#"
+import { send } from "mmhost:plugin/http@0.2.0";
+
+const text = (bytes) => decodeURIComponent(Array.from(bytes, (byte) => "%" + byte.toString(16).padStart(2, "0")).join(""));
+
+export const tool = {
+  describe() {
+    return { name: "net", description: "a page", call: { tag: "tag", val: "net" }, maxCalls: 1, instruction: "Go on.", needsImage: false };
+  },
+  call(input) {
+    if (input.argument === "break") return noSuchName;
+    const headers = [{ name: "x-one", value: "1" }];
+    const answer = send({ method: "GET", url: "HOST/" + input.argument, headers, body: new Uint8Array() });
+    return [{ tag: "text", val: `${answer.status} ${text(answer.body)}` }];
+  },
+};
+"#,
+            "noSuchName is not defined",
+        ),
+    ];
+    for (lang, file, source, fault) in sources {
+        let name = format!("{lang}-net");
+        mmhost.ok(&["plugin", "new", &name, "--kind", "tool", "--lang", lang]);
+        let folder = mmhost.path(&format!("plugins/{name}"));
+        fs::write(folder.join(file), source.replace("HOST", &host)).unwrap();
+        let manifest = fs::read_to_string(folder.join("plugin.toml")).unwrap();
+        let asking =
+            manifest.lines().map(|line| if line.starts_with("corpora = ") { format!("hosts = [\"{host}\"]") } else { line.into() });
+        fs::write(folder.join("plugin.toml"), asking.collect::<Vec<_>>().join("\n")).unwrap();
+        let plugin = format!("plugins/{name}");
+        if !builds(&mmhost, &plugin) {
+            continue;
+        }
+        let config = mmhost.path("net.toml");
+        let tiny = fs::read_to_string(common::tiny_config()).unwrap();
+        let grant = format!("[plugins.grants.{name}]\nhosts = [\"{host}\"]\nnetworks = [\"127.0.0.0/8\", \"::1/128\"]");
+        fs::write(&config, format!("{tiny}\n{grant}\n")).unwrap();
+        let config = config.display().to_string();
+        let call = |argument: &str| {
+            let input = mmhost.path("input.json");
+            fs::write(&input, serde_json::json!({"argument": argument}).to_string()).unwrap();
+            mmhost.output(&["plugin", "call", &plugin, "call", "--input", &input.display().to_string(), "--config", &config])
+        };
+        let said = String::from_utf8(call("echo").stdout).unwrap();
+        assert!(said.contains("200 GET /echo") && said.contains("x-one: 1"), "{lang}: {said}");
+        let failed = call("break");
+        assert_eq!(failed.status.code(), Some(3));
+        assert!(String::from_utf8_lossy(&failed.stderr).contains(fault), "{lang}: {}", String::from_utf8_lossy(&failed.stderr));
     }
 }
 

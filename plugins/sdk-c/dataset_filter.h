@@ -192,7 +192,8 @@ typedef struct mmhost_plugin_http_request_t {
   dataset_filter_string_t   method;
   // An http or https URL.
   dataset_filter_string_t   url;
-  // Headers; `host` and `content-length` are the host's.
+  // Headers. Those about the connection and the framing (`host`, `content-length`, `connection`, `transfer-encoding` and their like) are the
+  // host's, and malformed here.
   mmhost_plugin_http_list_header_t   headers;
   // Body; empty for none.
   dataset_filter_list_u8_t   body;

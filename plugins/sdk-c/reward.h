@@ -143,7 +143,8 @@ typedef struct mmhost_plugin_http_request_t {
   reward_string_t   method;
   // An http or https URL.
   reward_string_t   url;
-  // Headers; `host` and `content-length` are the host's.
+  // Headers. Those about the connection and the framing (`host`, `content-length`, `connection`, `transfer-encoding` and their like) are the
+  // host's, and malformed here.
   mmhost_plugin_http_list_header_t   headers;
   // Body; empty for none.
   reward_list_u8_t   body;

@@ -247,7 +247,8 @@ typedef struct mmhost_plugin_http_request_t {
   search_tool_string_t   method;
   // An http or https URL.
   search_tool_string_t   url;
-  // Headers; `host` and `content-length` are the host's.
+  // Headers. Those about the connection and the framing (`host`, `content-length`, `connection`, `transfer-encoding` and their like) are the
+  // host's, and malformed here.
   mmhost_plugin_http_list_header_t   headers;
   // Body; empty for none.
   search_tool_list_u8_t   body;

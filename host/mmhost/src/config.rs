@@ -239,7 +239,9 @@ impl Config {
         let text = std::fs::read_to_string(path).input(format!("cannot read the configuration {}", path.display()))?;
         let mut config = Self::parse(&text, path)?;
         // Paths in a configuration are relative to its file, so that it works from any directory.
-        let base = path.parent().unwrap_or(Path::new(""));
+        // Absolute, since the run directory keeps them, and a resumed run reads them from there.
+        let whole = std::path::absolute(path).input(format!("cannot find the folder of {}", path.display()))?;
+        let base = whole.parent().unwrap_or(Path::new(""));
         let paths = config.model.path.iter_mut().chain(config.data.train.iter_mut());
         let grants = config.plugins.grants.values_mut();
         let granted = grants.flat_map(|grant| {
@@ -368,6 +370,29 @@ mod tests {
             let error = Config::parse(&DEFAULT.replacen(from, to, 1), Path::new("x.toml")).unwrap_err().to_string();
             assert!(error.contains("x.toml") && error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file_and_stay_what_they_are_in_the_run_directory() {
+        let dir = tempfile::tempdir_in(".").unwrap();
+        let grants = "[plugins.grants.web-search.secrets.KEY]\nfile = \"key\"\nhosts = [\"a.org\"]\n\
+            [plugins.grants.judge-reward.models.judge]\npath = \"model\"\nkey_file = \"other\"\n";
+        let text = DEFAULT.replacen("source = \"atlas\"", "source = \"files\"\ntrain = \"train.parquet\"", 1);
+        let relative = PathBuf::from(".").join(dir.path().file_name().unwrap()).join("own.toml");
+        std::fs::write(&relative, format!("{text}\n{grants}")).unwrap();
+        let config = Config::load(Some(&relative)).unwrap();
+        let grant = &config.plugins.grants["judge-reward"].models["judge"];
+        let secret = &config.plugins.grants["web-search"].secrets["KEY"];
+        let here = std::path::absolute(&relative).unwrap();
+        let beside = |name: &str| Some(here.with_file_name(name));
+        assert_eq!(
+            [&config.data.train, &grant.path, &grant.key_file, &secret.file],
+            [&beside("train.parquet"), &beside("model"), &beside("other"), &beside("key")]
+        );
+        let run = dir.path().join("run");
+        std::fs::create_dir(&run).unwrap();
+        std::fs::write(run.join("run.toml"), config.to_toml().unwrap()).unwrap();
+        assert_eq!(Config::load(Some(&run.join("run.toml"))).unwrap().to_toml().unwrap(), config.to_toml().unwrap());
     }
 
     #[test]

@@ -50,14 +50,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends the program without a word when whoever reads its output has gone, as `head` does.
+/// Ends the program without a word when whoever reads its results has gone, as `head` does.
 fn quit_with_the_reader() {
+    /// What shells report of a program that a broken pipe has ended.
+    const BROKEN_PIPE: i32 = 128 + 13;
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         // `println!` leaves no other way to tell.
         let said = info.payload().downcast_ref::<String>().map_or("", String::as_str);
-        if said.starts_with("failed printing to std") && said.contains("Broken pipe") {
-            std::process::exit(0);
+        if said.starts_with("failed printing to stdout") && said.contains("Broken pipe") {
+            std::process::exit(BROKEN_PIPE);
         }
         usual(info);
     }));

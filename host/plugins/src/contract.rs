@@ -150,33 +150,28 @@ impl Surface {
                 Some(_) if interface(import).is_some_and(|door| doors.contains(&door.0) && is_published(door)) => continue,
                 Some(_) => format!("plugins of kind `{}` have no such door", manifest.kind),
                 None if wasi::LINKED.iter().any(|prefix| import.starts_with(prefix)) => continue,
-                None if HTTP.iter().any(|prefix| import.starts_with(prefix)) => {
-                    if manifest.ask.hosts.is_empty() {
-                        return Err(PluginError::MissingAsk {
-                            file: manifest_file.into(),
-                            import: import.clone(),
-                            line: "`hosts = [\"api.example.org\"]` under `[ask]`".into(),
-                        });
-                    }
-                    continue;
-                }
+                None if is_wasi_http(import) => continue,
                 None if import.starts_with("wasi:sockets/") => "plugins have no sockets; the way to the network is `wasi:http`".to_string(),
                 None => format!("the host offers plugins the contract's doors ({}) and an inert WASI 0.2, nothing else", doors.join(", ")),
             };
             return Err(PluginError::ForbiddenImport { file: component.into(), import: import.clone(), reason });
         }
-        let asks = [
-            ("corpus", manifest.ask.corpora.is_empty(), "`corpora = [\"default\"]`"),
-            ("llm", manifest.ask.models.is_empty(), "`models = [\"judge\"]`"),
-            ("http", manifest.ask.hosts.is_empty(), "`hosts = [\"api.example.org\"]`"),
-        ];
-        match asks.into_iter().filter(|(_, nothing, _)| *nothing).find_map(|(door, _, line)| Some((self.door(door)?, line))) {
+        let closed = manifest.ask.closed_doors().find_map(|(door, line)| {
+            let wasi = || self.imports.iter().find(|import| door == "http" && is_wasi_http(import));
+            Some((self.door(door).or_else(wasi)?, line))
+        });
+        match closed {
             Some((import, line)) => {
-                Err(PluginError::MissingAsk { file: manifest_file.into(), import: import.clone(), line: format!("{line} under `[ask]`") })
+                Err(PluginError::MissingAsk { file: manifest_file.into(), import: import.clone(), line: format!("`{line}` under `[ask]`") })
             }
             None => Ok(()),
         }
     }
+}
+
+/// Whether an import is what the host offers of `wasi:http`.
+fn is_wasi_http(import: &str) -> bool {
+    HTTP.iter().any(|prefix| import.starts_with(prefix))
 }
 
 /// Name and version of an interface of the contract.

@@ -139,6 +139,16 @@ pub fn lines_to_add(manifest: &Manifest) -> String {
 /// When a secret cannot be had, or the client does not start.
 pub(crate) fn network(plugin: &str, ask: &Ask, grant: Option<&Grant>, lookup: Arc<dyn Lookup>) -> Result<Option<Arc<Network>>> {
     let Some(grant) = grant.filter(|_| !ask.hosts.is_empty()) else { return Ok(None) };
+    let zero = |field, expected: &str| {
+        let place = format!("[plugins.grants.{plugin}]");
+        Err(PluginError::Policy { place, field, found: "0".into(), expected: expected.into() })
+    };
+    if grant.max_in_flight == 0 {
+        return zero("max_in_flight", "at least 1");
+    }
+    if grant.requests_per_second == Some(0) {
+        return zero("requests_per_second", "at least 1; without a limit, remove the field");
+    }
     let mut grant = grant.clone();
     grant.secrets.retain(|name, _| ask.secrets.contains(name));
     Ok(Some(Arc::new(Network::new(plugin, &ask.hosts, &ask.methods, &grant, lookup)?)))

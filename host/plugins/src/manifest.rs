@@ -114,6 +114,18 @@ impl Ask {
     }
 }
 
+impl Ask {
+    /// The doors of the contract that are there only for those who ask, but are not asked for, each with the line that asks for it.
+    pub(crate) fn closed_doors(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let doors = [
+            ("corpus", self.corpora.is_empty(), "corpora = [\"default\"]"),
+            ("llm", self.models.is_empty(), "models = [\"judge\"]"),
+            ("http", self.hosts.is_empty(), "hosts = [\"api.example.org\"]"),
+        ];
+        doors.into_iter().filter(|(_, closed, _)| *closed).map(|(door, _, line)| (door, line))
+    }
+}
+
 /// The methods that only read, which need not be asked for.
 pub(crate) fn reading() -> Vec<Method> {
     vec![Method("GET".into()), Method("HEAD".into())]

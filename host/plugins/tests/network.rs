@@ -122,17 +122,25 @@ fn what_is_not_granted_says_what_to_add() {
             ["/dev/null has 0 bytes", "at least 8"],
         ),
         ("hosts = [\"a.org\"]\nmethods = [\"POST\"]\nsecrets.KEY = { hosts = [\"a.org\"] }", ["either `env", "KEY"]),
+        (
+            "hosts = [\"a.org\"]\nmethods = [\"POST\"]\nmax_in_flight = 0\nsecrets.KEY = { env = \"X\", hosts = [\"a.org\"] }",
+            ["[plugins.grants.guest]: field `max_in_flight`: found 0", "at least 1"],
+        ),
+        (
+            "hosts = [\"a.org\"]\nmethods = [\"POST\"]\nrequests_per_second = 0\nsecrets.KEY = { env = \"X\", hosts = [\"a.org\"] }",
+            ["field `requests_per_second`: found 0", "remove the field"],
+        ),
     ] {
         let error = load(&folder, grant).err().unwrap().to_string();
         assert!(words.iter().all(|word| error.contains(word)), "{grant}\n{error}");
     }
     // Not named by the grants at all, it is left out, for the run may not need it.
     let plugins = host(&[]).load_dir(folder.path()).unwrap();
-    assert!(plugins.tools.is_empty() && plugins.ungranted["guest"].to_string().contains("a.org"));
+    assert!(plugins.tools.is_empty() && plugins.set_aside["guest"].to_string().contains("a.org"));
     // A component with network whose manifest asks for none.
     let folder = Folder::new("search-tool", "", &component);
     let error = host(&[]).load_dir(folder.path()).err().unwrap().to_string();
-    assert!(error.contains("wasi:http") && error.contains("under `[ask]`"), "{error}");
+    assert!(error.contains("/http@") && error.contains("`hosts = [\"api.example.org\"]` under `[ask]`"), "{error}");
 }
 
 /// For languages whose tools cannot import `wasi:http`.
@@ -152,7 +160,7 @@ fn the_contract_s_own_door_is_the_same_door() {
         let order = json!({"method": method, "url": url, "headers": headers, "body": body, "times": times, "own_door": true});
         text(&tool, &query(&order.to_string()))
     };
-    let headers = [("x-one", "1"), ("host", "elsewhere"), ("authorization", "Bearer __secret.KEY__")];
+    let headers = [("x-one", "1"), ("authorization", "Bearer __secret.KEY__")];
     let said = own("POST", &url("/echo?a=b"), &headers, "a body", 1).unwrap();
     for part in ["200\n", "POST /echo?a=b HTTP/1.1", "x-one: 1", "host: api.example:", "Bearer __secret.KEY__", "a body"] {
         assert!(said.contains(part), "{part}\n{said}");
@@ -171,7 +179,10 @@ fn the_contract_s_own_door_is_the_same_door() {
         let error = own(method, &to, &[], "", 1).unwrap_err();
         assert!(error.contains(words), "{method} {to}: {error}");
     }
-    assert!(own("GET", &url("/ok"), &[("a b", "c")], "", 1).unwrap_err().contains("malformed: the header `a b`"));
+    for name in ["a b", "Host", "content-length", "Transfer-Encoding", "connection", "upgrade", "proxy-authorization"] {
+        let error = own("POST", &url("/ok"), &[(name, "chunked")], "x", 1).unwrap_err();
+        assert!(error.contains(&format!("malformed: the header `{name}`")), "{error}");
+    }
     assert_eq!(server.requests().len(), sent);
     let error = own("GET", &url("/ok"), &[], "", 4).unwrap_err();
     assert!(error.contains("over a limit: more than 3 requests"), "{error}");

@@ -113,15 +113,9 @@ pub fn build(dir: &Path, options: BuildOptions, mut progress: impl FnMut(&str)) 
 
 /// Adds what to ask for, where a build may have failed because a door that the manifest does not ask for is not in the world.
 fn with_hint(message: String, manifest: &Manifest) -> String {
-    let ask = &manifest.ask;
-    let doors = [
-        ("corpus", ask.corpora.is_empty(), "corpora = [\"default\"]"),
-        ("llm", ask.models.is_empty(), "models = [\"judge\"]"),
-        ("http", ask.hosts.is_empty(), "hosts = [\"api.example.org\"]"),
-    ];
     let named = |door: &str| message.contains(&format!("'{door}'")) || message.contains(&format!("mmhost:plugin/{door}@"));
-    match doors.into_iter().find(|(door, absent, _)| *absent && named(door)) {
-        Some((door, _, line)) => {
+    match manifest.ask.closed_doors().find(|(door, _)| named(door)) {
+        Some((door, line)) => {
             format!("{message}\nthe door `{door}` is there for plugins that ask for it: add `{line}` under `[ask]` in plugin.toml")
         }
         None => message,

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, Result, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
 
 /// The network side of one call.
 pub(crate) struct HttpDoor {
@@ -115,10 +117,11 @@ fn plain(request: contract::Request) -> std::result::Result<Request, String> {
     for contract::Header { name, value } in headers {
         let malformed = || format!("the header `{name}` is malformed");
         let key = http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| malformed())?;
-        // The client sets these, from what it sends.
-        if key != http::header::HOST && key != http::header::CONTENT_LENGTH {
-            map.append(key, http::HeaderValue::from_str(&value).map_err(|_| malformed())?);
+        // As `wasi:http` has it: they are about the connection and the framing, which are the client's.
+        if DEFAULT_FORBIDDEN_HEADERS.contains(&key) || key == http::header::CONTENT_LENGTH {
+            return Err(format!("the header `{name}` is the host's to set; leave it out"));
         }
+        map.append(key, http::HeaderValue::from_str(&value).map_err(|_| malformed())?);
     }
     let repeatable = is_repeatable(&method);
     Ok(Request { method, url, headers: map, body: body.into(), repeatable })

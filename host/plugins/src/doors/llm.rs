@@ -3,6 +3,7 @@
 use super::CallState;
 use crate::PluginInfo;
 use crate::bindings::imports::llm::{self, Completion, Finish, LlmError, Request};
+use crate::ledger::Tokens;
 use crate::models::{self, ChatMessage, CompletionRequest, Model, Role, Traffic};
 use crate::tape::{Ask, Door};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ impl LlmDoor {
         if self.completions >= limits.completions {
             return over(limits.completions, "completions", "completions");
         }
-        let tokens = most_tokens(request);
+        let tokens = most_tokens(request).sum();
         if self.tokens + tokens > limits.completion_tokens {
             return over(limits.completion_tokens, "tokens of models", "completion_tokens");
         }
@@ -50,9 +51,14 @@ impl LlmDoor {
 }
 
 /// Most tokens that a request can come to: none is shorter than a byte.
-fn most_tokens(request: &CompletionRequest) -> u64 {
+fn most_tokens(request: &CompletionRequest) -> Tokens {
     let message = |message: &ChatMessage| message.text.len() as u64 + MARKS;
-    request.messages.iter().map(message).sum::<u64>() + MARKS + u64::from(request.max_tokens)
+    Tokens { prompt: request.messages.iter().map(message).sum::<u64>() + MARKS, completion: request.max_tokens.into() }
+}
+
+/// What an answer took.
+fn tokens(answer: &models::Completion) -> Tokens {
+    Tokens { prompt: answer.prompt_tokens.into(), completion: answer.completion_tokens.into() }
 }
 
 impl CallState {
@@ -99,11 +105,9 @@ async fn answer(
     traffic: &Traffic,
 ) -> Result<models::Completion, String> {
     let live = async {
-        let most = most_tokens(&request);
-        let held = info.account.hold_tokens(most, model.prices.most(most, &request)).map_err(|error| error.to_string())?;
+        let held = info.account.hold_tokens(most_tokens(&request), model.prices).map_err(|error| error.to_string())?;
         let answer = model.complete(request.clone(), traffic).await;
-        let used = answer.as_ref().map_or((0, 0), |answer| (answer.prompt_tokens, answer.completion_tokens));
-        info.account.settle_tokens(held, used, &model.prices);
+        held.settle(answer.as_ref().map_or(Tokens::default(), tokens));
         answer
     };
     let Some(tape) = &info.tape else { return live.await };
@@ -134,7 +138,7 @@ impl llm::Host for CallState {
         let answers = futures::future::join_all(answers).await;
         let settle = |answer: Result<(Result<models::Completion, LlmError>, u64), LlmError>| {
             let (answer, held) = answer?;
-            let used = answer.as_ref().map_or(0, |answer| u64::from(answer.prompt_tokens) + u64::from(answer.completion_tokens));
+            let used = answer.as_ref().map_or(0, |answer| tokens(answer).sum());
             self.llm.tokens = (self.llm.tokens - held).saturating_add(used);
             let models::Completion { text, finished, prompt_tokens, completion_tokens } = answer?;
             Ok(Completion { text, finish: if finished { Finish::Stop } else { Finish::Length }, prompt_tokens, completion_tokens })

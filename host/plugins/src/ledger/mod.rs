@@ -9,7 +9,7 @@ mod tokens;
 
 pub use entry::{Entry, Quantiles};
 pub use policy::{Breaker, OnFailure, Policies, Policy, RunBudget};
-pub(crate) use tokens::TokenPrices;
+pub(crate) use tokens::{TokenPrices, Tokens};
 
 use crate::manifest::Kind;
 use crate::types::CallCost;
@@ -51,8 +51,8 @@ struct Totals {
 impl Totals {
     fn plus(self, more: Totals) -> Totals {
         Totals {
-            calls: self.calls + more.calls,
-            requests: self.requests + more.requests,
+            calls: self.calls.saturating_add(more.calls),
+            requests: self.requests.saturating_add(more.requests),
             tokens: self.tokens.saturating_add(more.tokens),
             money: self.money + more.money,
         }
@@ -69,7 +69,7 @@ impl Ledger {
     pub fn resume(&self, entries: BTreeMap<String, Entry>) {
         let mut state = self.state();
         for (plugin, entry) in entries {
-            let tokens = entry.prompt_tokens + entry.completion_tokens;
+            let tokens = entry.prompt_tokens.saturating_add(entry.completion_tokens);
             state.totals = state.totals.plus(Totals { calls: entry.calls, requests: entry.requests, tokens, money: entry.money });
             state.entries.insert(plugin, Open::new(entry));
         }
@@ -134,8 +134,8 @@ impl Ledger {
     fn charge(&self, plugin: &str, calls: u64, requests: u64, price: f64) -> Result<()> {
         let mut state = self.take(plugin, Totals { calls, requests, tokens: 0, money: price })?;
         let entry = &mut state.open(plugin).entry;
-        entry.calls += calls;
-        entry.requests += requests;
+        entry.calls = entry.calls.saturating_add(calls);
+        entry.requests = entry.requests.saturating_add(requests);
         entry.money += price;
         Ok(())
     }

@@ -2,9 +2,8 @@
 
 use super::{Account, Totals};
 use crate::Result;
-use crate::models::CompletionRequest;
 
-/// Prices of a model, for each token.
+/// Prices of a model, in money for each token.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct TokenPrices {
     /// Of a conversation.
@@ -13,44 +12,67 @@ pub(crate) struct TokenPrices {
     pub completion: f64,
 }
 
-/// Tokens and money that are held for a request under way.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct Held {
-    tokens: u64,
-    money: f64,
+/// Tokens of a request: most that it can come to, or what it took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    /// Of the conversation.
+    pub prompt: u64,
+    /// Of the answer.
+    pub completion: u64,
 }
 
-impl TokenPrices {
-    /// The most that a request can cost that comes to at most `tokens`.
-    pub fn most(&self, tokens: u64, request: &CompletionRequest) -> f64 {
-        let completion = u64::from(request.max_tokens);
-        tokens.saturating_sub(completion) as f64 * self.prompt + completion as f64 * self.completion
+impl Tokens {
+    /// All of them.
+    pub fn sum(self) -> u64 {
+        self.prompt.saturating_add(self.completion)
     }
 
-    fn of(&self, prompt: u32, completion: u32) -> f64 {
-        f64::from(prompt) * self.prompt + f64::from(completion) * self.completion
+    fn price(self, prices: &TokenPrices) -> f64 {
+        self.prompt as f64 * prices.prompt + self.completion as f64 * prices.completion
     }
+}
+
+/// The most that a request under way can come to, taken from the budget. A request that is given up, because the deadline of the plugin's
+/// call has passed, counts with all of it: what it took is never known.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Held<'a> {
+    account: &'a Account,
+    prices: TokenPrices,
+    most: Tokens,
+    used: Option<Tokens>,
 }
 
 impl Account {
     /// Takes the most that a request can come to from the budget, so that requests at the same time cannot exceed it together.
-    pub fn hold_tokens(&self, tokens: u64, money: f64) -> Result<Held> {
-        drop(self.ledger.take(&self.plugin, Totals { tokens, money, ..Totals::default() })?);
-        Ok(Held { tokens, money })
+    ///
+    /// # Errors
+    /// [`crate::PluginError::BudgetSpent`] when that is not left.
+    pub fn hold_tokens(&self, most: Tokens, prices: TokenPrices) -> Result<Held<'_>> {
+        drop(self.ledger.take(&self.plugin, Totals { tokens: most.sum(), money: most.price(&prices), ..Totals::default() })?);
+        Ok(Held { account: self, prices, most, used: None })
     }
+}
 
-    /// Gives back what was held, and takes what was used: tokens of the conversation and of the answer.
-    pub fn settle_tokens(&self, held: Held, (prompt, completion): (u32, u32), prices: &TokenPrices) {
-        let money = prices.of(prompt, completion);
-        let mut state = self.ledger.state();
+impl Held<'_> {
+    /// Gives back what was held, and takes what was used.
+    pub fn settle(mut self, used: Tokens) {
+        self.used = Some(used);
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let used = self.used.unwrap_or(self.most);
+        let money = used.price(&self.prices);
+        let mut state = self.account.ledger.state();
         let totals = &mut state.totals;
-        totals.tokens = totals.tokens.saturating_sub(held.tokens).saturating_add(u64::from(prompt) + u64::from(completion));
-        totals.money += money - held.money;
-        let entry = &mut state.open(&self.plugin).entry;
+        totals.tokens = totals.tokens.saturating_sub(self.most.sum()).saturating_add(used.sum());
+        totals.money += money - self.most.price(&self.prices);
+        let entry = &mut state.open(&self.account.plugin).entry;
         entry.completions += 1;
-        entry.prompt_tokens += u64::from(prompt);
-        entry.completion_tokens += u64::from(completion);
+        entry.prompt_tokens = entry.prompt_tokens.saturating_add(used.prompt);
+        entry.completion_tokens = entry.completion_tokens.saturating_add(used.completion);
         entry.money += money;
     }
 }

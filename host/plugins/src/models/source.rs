@@ -73,6 +73,12 @@ impl ModelSource {
                 return Err(wrong(field, price.to_string(), "a price of 0 or more"));
             }
         }
+        if self.max_in_flight == 0 {
+            return Err(wrong("max_in_flight", "0".into(), "at least 1"));
+        }
+        if self.requests_per_second == Some(0) {
+            return Err(wrong("requests_per_second", "0".into(), "at least 1; without a limit, remove the field"));
+        }
         let (what, way) = match (&self.url, &self.path) {
             (Some(url), None) => {
                 let model = self.model.as_ref().filter(|model| !model.trim().is_empty());
@@ -98,6 +104,6 @@ impl ModelSource {
             _ => return Err(wrong("url", "neither or both of `url` and `path`".into(), "one of them")),
         };
         let prices = TokenPrices { prompt: self.prompt_price / 1e6, completion: self.completion_price / 1e6 };
-        Ok(Model { what, way, prices, places: Semaphore::new(self.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)) })
+        Ok(Model { what, way, prices, places: Semaphore::new(self.max_in_flight.min(Semaphore::MAX_PERMITS)) })
     }
 }

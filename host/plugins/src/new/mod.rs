@@ -104,12 +104,10 @@ pub(crate) fn contract(folder: &Path, scratch: &Path, manifest: &Manifest) -> st
         true => wit_files(&own, Path::new("")).map_err(|error| format!("{}: {error}", own.display()))?,
         false => WIT.map(|(name, text)| (PathBuf::from(name), text.to_string())).into(),
     };
-    let ask = &manifest.ask;
-    let absent = [("corpus", ask.corpora.is_empty()), ("llm", ask.models.is_empty()), ("http", ask.hosts.is_empty())];
     let is_asked_for = |line: &&str| {
         let import = line.trim().strip_prefix("import ").map(|name| name.trim_start_matches("mmhost:plugin/").trim_end_matches(';'));
         let door = import.and_then(|name| name.split('@').next());
-        !absent.iter().any(|(name, absent)| *absent && door == Some(name))
+        !manifest.ask.closed_doors().any(|(closed, _)| door == Some(closed))
     };
     for (name, text) in files {
         let text: String = text.lines().filter(is_asked_for).map(|line| format!("{line}\n")).collect();
