@@ -151,7 +151,7 @@ impl Surface {
                 Some(_) => format!("plugins of kind `{}` have no such door", manifest.kind),
                 None if wasi::LINKED.iter().any(|prefix| import.starts_with(prefix)) => continue,
                 None if is_wasi_http(import) => continue,
-                None if import.starts_with("wasi:sockets/") => "plugins have no sockets; the way to the network is `wasi:http`".to_string(),
+                None if import.starts_with("wasi:sockets/") => "plugins have no sockets; the way to the network is `http`".to_string(),
                 None => format!("the host offers plugins the contract's doors ({}) and an inert WASI 0.2, nothing else", doors.join(", ")),
             };
             return Err(PluginError::ForbiddenImport { file: component.into(), import: import.clone(), reason });

@@ -30,7 +30,6 @@
 
 pub mod bindings;
 pub mod filter;
-#[cfg(feature = "http")]
 pub mod http;
 pub mod llm;
 pub mod reward;

@@ -82,7 +82,7 @@ impl Tool for WebSearch {
 
 /// The body of a page that answers with success.
 fn fetch(url: &str) -> Result<String, String> {
-    let Response { status, body, .. } = http::get(url, &[]).map_err(|error| error.to_string())?;
+    let Response { status, body, .. } = http::get(url, &[]).map_err(|error| http::explain(&error).to_owned())?;
     match status {
         200..=299 => Ok(String::from_utf8_lossy(&body).into_owned()),
         _ => Err(format!("the service answers with status {status}")),

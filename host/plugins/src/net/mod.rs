@@ -1,7 +1,7 @@
 //! The network as a plugin may use it: where it may send requests ([`HostRule`]), which addresses may be dialled (`address`), which
 //! secrets are put in on the way out (`secret`), and the client that keeps to all of it (`client`).
 //!
-//! A guest sees `wasi:http` (the door `http`); nothing else reaches a socket.
+//! A guest sees `wasi:http` or the contract's `http` (the door `http`); nothing else reaches a socket.
 
 mod address;
 mod client;

@@ -54,10 +54,9 @@ impl Server {
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
         let request = format!("{head}{}", String::from_utf8_lossy(&body));
-        let mut all = self.requests.lock().unwrap();
-        all.push(request.clone());
-        let seen = all.iter().filter(|other| other.lines().next() == request.lines().next()).count();
-        drop(all);
+        self.requests.lock().unwrap().push(request.clone());
+        let first_line = |request: &str| request.lines().next().map(str::to_owned);
+        let seen = || self.requests.lock().unwrap().iter().filter(|other| first_line(other) == first_line(&request)).count();
         let target = request.split_whitespace().nth(1).unwrap_or_default().to_owned();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let mut say = |status: &str, headers: &str, body: &[u8]| {
@@ -70,7 +69,7 @@ impl Server {
             "/echo" => say("200 OK", "", request.as_bytes()),
             "/redirect" => say("302 Found", &format!("location: {query}\r\n"), b""),
             // Busy twice, then fine.
-            "/busy" if seen <= 2 => say("503 Busy", &format!("retry-after: {query}\r\n"), b"later"),
+            "/busy" if seen() <= 2 => say("503 Busy", &format!("retry-after: {query}\r\n"), b"later"),
             "/busy" => say("200 OK", "", b"fine"),
             "/status" => say(&format!("{query} Status"), "", b""),
             "/big" => say("200 OK", "", &vec![b'x'; query.parse().unwrap_or(0)]),
@@ -120,7 +119,7 @@ impl Server {
                 let body = answer.to_string();
                 match asked["model"].as_str().unwrap_or_default() {
                     "denying" => say("401 Unauthorized", "", format!("{{\"error\": \"bad {key}\"}}").as_bytes()),
-                    "busy" if seen <= 1 => say("429 Busy", "retry-after: 0\r\n", b"later"),
+                    "busy" if seen() <= 1 => say("429 Busy", "retry-after: 0\r\n", b"later"),
                     "garbled" => say("200 OK", "", b"<html>Welcome</html>"),
                     "endless" => {
                         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;

@@ -1,8 +1,9 @@
 //! Sends the requests that a test tells it to, one after the other, by `wasi:http` or the contract's own door, and shows what came back.
 
 use mmhost_sdk::tool::{CallForm, Description, Input, Part, Tool, ToolError};
-use mmhost_sdk::bindings::imports::http as door;
 use mmhost_sdk::{ConfigError, http};
+
+mod wasi;
 
 #[derive(miniserde::Deserialize)]
 struct Config {}
@@ -41,10 +42,10 @@ impl Tool for Probe {
         let mut text = String::new();
         for _ in 0..order.times {
             if order.own_door == Some(true) {
-                text = by_own_door(&order)?;
+                text = by_own_door(&order, &headers)?;
                 continue;
             }
-            let answer = http::send(&order.method, &order.url, &headers, order.body.as_bytes());
+            let answer = wasi::send(&order.method, &order.url, &headers, order.body.as_bytes());
             let answer = answer.map_err(|error| ToolError::Unavailable(error.to_string()))?;
             text = format!("{}\n", answer.status);
             for (name, value) in &answer.headers {
@@ -57,17 +58,15 @@ impl Tool for Probe {
     }
 }
 
-fn by_own_door(order: &Order) -> Result<String, ToolError> {
-    let headers = order.headers.iter().map(|(name, value)| door::Header { name: name.clone(), value: value.clone() }).collect();
-    let request =
-        door::Request { method: order.method.clone(), url: order.url.clone(), headers, body: order.body.clone().into_bytes() };
-    let answer = door::send(&request).map_err(|error| {
-        ToolError::Unavailable(match error {
-            door::HttpError::Malformed(what) => format!("malformed: {what}"),
-            door::HttpError::NotGranted => "not granted".into(),
-            door::HttpError::OverLimit(what) => format!("over a limit: {what}"),
-            door::HttpError::Failed(why) => format!("failed: {why}"),
-        })
+fn by_own_door(order: &Order, headers: &[(&str, &str)]) -> Result<String, ToolError> {
+    let answer = http::send(&order.method, &order.url, headers, order.body.as_bytes()).map_err(|error| {
+        let kind = match error {
+            http::HttpError::Malformed(_) => "malformed: ",
+            http::HttpError::NotGranted => "",
+            http::HttpError::OverLimit(_) => "over a limit: ",
+            http::HttpError::Failed(_) => "failed: ",
+        };
+        ToolError::Unavailable(format!("{kind}{}", http::explain(&error)))
     })?;
     let headers: String = answer.headers.iter().map(|header| format!("{}: {}\n", header.name, header.value)).collect();
     Ok(format!("{}\n{headers}\n{}", answer.status, String::from_utf8_lossy(&answer.body)))
