@@ -374,6 +374,8 @@ fn a_signature_covers_component_and_manifest() {
     let manifest = mmhost.path(&folder).join("plugin.toml");
     let text = fs::read_to_string(&manifest).unwrap();
     fs::write(&manifest, text.replace("k = 3", "k = 4")).unwrap();
+    // Nobody could add what was published so.
+    assert!(mmhost.fails(3, &["plugin", "publish", &folder, &name]).contains("the manifest was changed after signing"));
     refused(&["the manifest was changed after signing", "web-search.wasm.minisig"], &["--key", &mine]);
     fs::write(&manifest, &text).unwrap();
     let component = mmhost.path(&folder).join("web-search.wasm");

@@ -82,10 +82,23 @@ impl Package {
     /// # Errors
     /// When none did.
     pub fn signer<'k>(&self, keys: &'k [PublicKey]) -> Result<&'k PublicKey> {
-        let file = signature_path(&self.manifest.component_path(&self.origin));
-        let signed =
-            Signed { file: &file, signature: self.signature.as_deref(), component: &self.component, manifest: &self.manifest_text };
-        signed.check(keys)
+        self.signed(&self.signature_path()).check(keys)
+    }
+
+    /// Whether its signature, if it has one, can be right.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn check_signature(&self) -> Result<()> {
+        self.signed(&self.signature_path()).check_form()
+    }
+
+    fn signature_path(&self) -> PathBuf {
+        signature_path(&self.manifest.component_path(&self.origin))
+    }
+
+    fn signed<'a>(&'a self, file: &'a Path) -> Signed<'a> {
+        Signed { file, signature: self.signature.as_deref(), component: &self.component, manifest: &self.manifest_text }
     }
 
     /// What the lock file says of it.

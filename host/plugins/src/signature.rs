@@ -105,7 +105,7 @@ impl Signed<'_> {
         let fail = |found: String, expected: String| Err(PluginError::Signature { file: self.file.into(), found, expected });
         let wanted = || format!("a signature by {}", keys.iter().map(PublicKey::to_string).collect::<Vec<_>>().join(" or "));
         let Some(text) = self.signature else { return fail("no such file".into(), wanted()) };
-        let Ok(signature) = Signature::decode(text) else { return fail("no minisign signature".into(), wanted()) };
+        let signature = self.decode(text, wanted)?;
         let mut found = "a signature by another key".to_string();
         for key in keys {
             match key.key.verify(self.component, &signature, false) {
@@ -124,6 +124,21 @@ impl Signed<'_> {
             }
         }
         fail(found, wanted())
+    }
+
+    /// Whether the signature, if there is one, can be right: nobody's key is at hand, but what it says of the manifest can be read.
+    ///
+    /// # Errors
+    /// [`PluginError::Signature`] when it is none, or was made beside another manifest.
+    pub fn check_form(&self) -> Result<()> {
+        let Some(text) = self.signature else { return Ok(()) };
+        let signature = self.decode(text, || "a signature as `mmhost plugin sign` makes it".into())?;
+        self.check_manifest(signature.trusted_comment())
+    }
+
+    fn decode(&self, text: &str, expected: impl Fn() -> String) -> Result<Signature> {
+        let none = |_| PluginError::Signature { file: self.file.into(), found: "no minisign signature".into(), expected: expected() };
+        Signature::decode(text).map_err(none)
     }
 
     fn check_manifest(&self, comment: &str) -> Result<()> {

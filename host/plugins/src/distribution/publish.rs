@@ -40,9 +40,10 @@ pub struct Published {
 /// Sends the plugin in `folder` to a registry.
 ///
 /// # Errors
-/// When the folder holds no plugin, or the registry does not take it.
+/// When the folder holds no plugin, its signature is of another manifest, or the registry does not take it.
 pub async fn publish(folder: &Path, reference: &Reference, credentials: Option<Credentials>) -> Result<Published> {
     let package = Package::read(folder)?;
+    package.check_signature()?;
     let (manifest, config) = artifact(&package)?;
     in_time(reference, async {
         let repository = Repository::open(reference, credentials, &[Push, Pull]).await?;
