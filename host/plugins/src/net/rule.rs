@@ -95,6 +95,9 @@ impl FromStr for HostRule {
         let (Some(host), Some(port)) = (url.host().map(|host| plain(host.to_owned())), url.port_or_known_default()) else {
             return Err(wrong("names no host"));
         };
+        if matches!(&host, Host::Domain(name) if name.split('.').any(str::is_empty)) {
+            return Err(wrong("has two dots with nothing between them"));
+        }
         let host = match (below, host) {
             (false, Host::Domain(name)) if name.contains('*') => return Err(wrong("has a `*` elsewhere than in front")),
             (false, host) => Pattern::Exact(host),
@@ -185,6 +188,10 @@ mod tests {
             "*.org",
             "*.com.",
             "a.*.org",
+            "a..org",
+            "a.org..",
+            ".a.org",
+            "*..a.org",
             "*.*.org",
             "ftp://a.org",
             "a.org/path",
