@@ -157,6 +157,12 @@ fn a_published_plugin_is_added_and_pinned_to_the_artifact() {
     assert!(code == Some(3) && said.contains("Cargo.toml, which would be lost"), "{said}");
     assert!(added.join(WEB).join("Cargo.toml").exists());
     mmhost.fails(2, &["plugin", "publish", &folder, &format!("{name}@sha256:{}", "0".repeat(64))]);
+
+    // A tag that comes to name something else does not do so in silence.
+    let manifest = mmhost.path(&folder).join("plugin.toml");
+    fs::write(&manifest, fs::read_to_string(&manifest).unwrap().replace("k = 3", "k = 4")).unwrap();
+    let (code, said) = run(&["plugin", "publish", &folder, &tagged]);
+    assert!(code == Some(0) && said.contains(&format!("named {artifact} before")), "{said}");
 }
 
 #[test]

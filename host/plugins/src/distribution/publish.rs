@@ -35,6 +35,8 @@ pub struct Published {
     pub digest: String,
     /// Whether a signature is part of it.
     pub signed: bool,
+    /// Another artifact that the tag named before.
+    pub moved: Option<String>,
 }
 
 /// Sends the plugin in `folder` to a registry.
@@ -45,18 +47,21 @@ pub async fn publish(folder: &Path, reference: &Reference, credentials: Option<C
     let package = Package::read(folder)?;
     package.check_signature()?;
     let (manifest, config) = artifact(&package)?;
-    in_time(reference, async {
+    let before = in_time(reference, async {
         let repository = Repository::open(reference, credentials, &[Push, Pull]).await?;
+        let before = repository.tagged().await;
         for (_, content) in package.files() {
             repository.push_blob(content).await?;
         }
         repository.push_blob(&config).await?;
-        repository.push_manifest(&manifest).await
+        repository.push_manifest(&manifest).await.map(|()| before)
     })
     .await?;
+    let digest_of_artifact = pinned(&manifest);
     Ok(Published {
         plugin: package.manifest.name.clone(),
-        artifact: reference.pinned(&pinned(&manifest)).to_string(),
+        artifact: reference.pinned(&digest_of_artifact).to_string(),
+        moved: before.filter(|before| *before != digest_of_artifact).map(|before| reference.pinned(&before).to_string()),
         digest: digest(&package.component),
         signed: package.signature.is_some(),
     })

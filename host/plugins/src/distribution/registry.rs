@@ -108,6 +108,11 @@ impl<'a> Repository<'a> {
         sent.map(drop).map_err(|error| self.explain("a file", error))
     }
 
+    /// Digest of the artifact that the reference's tag names, if there is one.
+    pub async fn tagged(&self) -> Option<String> {
+        self.client.fetch_manifest_digest(&self.image, &self.auth).await.ok()
+    }
+
     /// Sends the artifact's manifest and gives it the reference's tag.
     ///
     /// # Errors

@@ -15,6 +15,9 @@ pub async fn run(args: PublishArgs) -> Outcome<()> {
     println!("{} is published, {}", published.plugin, if published.signed { "with its signature" } else { "unsigned" });
     println!("component  sha256:{}", published.digest);
     println!("artifact   {}", published.artifact);
+    if let Some(moved) = published.moved {
+        println!("the tag    named {moved} before");
+    }
     Ok(())
 }
 
