@@ -112,9 +112,7 @@ impl Ask {
         let models = self.models.iter().map(|model| format!("model {model}"));
         corpora.chain(hosts).chain(methods).chain(secrets).chain(models).collect()
     }
-}
 
-impl Ask {
     /// The doors of the contract that are there only for those who ask, but are not asked for, each with the line that asks for it.
     pub(crate) fn closed_doors(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let doors = [

@@ -45,14 +45,15 @@ pub enum PluginCommand {
     /// images, injected protocol tags and control tokens); looks for answers that differ between runs, between batches or by order,
     /// for totals out of bounds, for wrong answers that earn more than right ones, and for tricks that earn what an answer should; and
     /// runs the plugin's own tests/*.json: {"input": ..., "expect": ...}, as `call` takes and prints them. A small built-in corpus
-    /// stands in for those that the plugin asks for, and a model that says no for its models. Exit code 3 if there are errors; warnings are for the author to weigh.
+    /// stands in for those that the plugin asks for, and a model that says no for its models. Exit code 3 if there are errors; warnings are
+    /// for the author to weigh.
     Check(CheckArgs),
     /// Call a function of a plugin once, and print its answer with time, fuel and peak memory.
     ///
     /// The input is JSON. For `call`: {"argument": "text, or an object for a tool called in JSON", "question": "...", "images":
     /// ["flag.png"]}. For `score` one episode or an array of them: {"ground_truth": "...", "candidate_answers": [], "turns": ["..."],
-    /// "calls": [{"tool": "...", "argument": "...", "ok": true, "answer": "..."}], "question": "...", "ending": "answered", "id": "..."}. For `filter`
-    /// one sample or an array: {"question": "...", "ground_truth": "...", "candidate_answers": [], "data_source": "...", "images": [],
+    /// "calls": [{"tool": "...", "argument": "...", "ok": true, "answer": "..."}], "question": "...", "ending": "answered", "id": "..."}.
+    /// For `filter` one sample or an array: {"question": "...", "ground_truth": "...", "candidate_answers": [], "data_source": "...", "images": [],
     /// "id": "..."}. Every field may be left out; images are paths relative to the input file. `describe` takes no input.
     ///
     /// Counting fuel slows a guest by about 40 %, so `call` and `check` count it and runs do not.

@@ -1,6 +1,7 @@
 //! Fetches files from web servers: bounded, over ways that cannot be listened to.
 
 use super::source::may_be_asked;
+use crate::net::install_tls;
 use crate::{PluginError, Result};
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
@@ -24,8 +25,7 @@ pub(super) const USER_AGENT: &str = concat!("mmhost/", env!("CARGO_PKG_VERSION")
 /// # Errors
 /// When it does not start.
 fn client() -> Result<Client> {
-    // The provider is the process's; a second installation fails and changes nothing.
-    rustls::crypto::ring::default_provider().install_default().ok();
+    install_tls();
     let redirect = Policy::custom(|attempt| {
         let was_encrypted = attempt.previous().first().is_some_and(|url| url.scheme() == "https");
         if attempt.previous().len() > MAX_REDIRECTS {

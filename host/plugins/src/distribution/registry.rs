@@ -4,6 +4,7 @@ use super::credentials::Credentials;
 use super::fetch::{CONNECT, READ, USER_AGENT, WHOLE, told};
 use super::source::Reference;
 use crate::lock::pinned;
+use crate::net::install_tls;
 use crate::{PluginError, Result};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -34,8 +35,7 @@ impl<'a> Repository<'a> {
     /// # Errors
     /// When the registry cannot be reached, or does not let in whom it is asked as.
     pub async fn open(reference: &'a Reference, credentials: Option<Credentials>, operations: &[RegistryOperation]) -> Result<Self> {
-        // The provider is the process's; a second installation fails and changes nothing.
-        rustls::crypto::ring::default_provider().install_default().ok();
+        install_tls();
         let config = ClientConfig {
             // As with other clients, a registry on this machine is asked without encryption.
             protocol: if reference.is_local() { ClientProtocol::Http } else { ClientProtocol::Https },

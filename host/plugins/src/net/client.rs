@@ -140,8 +140,7 @@ impl Network {
         let secrets = Secrets::read(&grant.secrets).map_err(|(name, why)| PluginError::Secret { plugin: plugin.into(), name, why })?;
         let granted: Arc<[_]> = grant.networks.clone().into();
         let resolver = Resolver { lookup, granted };
-        // The provider is the process's; a second installation fails and changes nothing.
-        rustls::crypto::ring::default_provider().install_default().ok();
+        super::install_tls();
         let client = reqwest::Client::builder()
             .dns_resolver(Arc::new(resolver.clone()))
             .redirect(reqwest::redirect::Policy::none())

@@ -15,3 +15,9 @@ pub use secret::SecretSource;
 
 pub(crate) use client::{Budget, NetError, Network, Request, Response};
 pub(crate) use secret::is_secret_name;
+
+/// Gives the process its provider of cryptography, which clients look for when they are made.
+pub(crate) fn install_tls() {
+    // A second installation fails and changes nothing.
+    rustls::crypto::ring::default_provider().install_default().ok();
+}
