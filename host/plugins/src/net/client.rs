@@ -143,7 +143,9 @@ impl Network {
         super::install_tls();
         let client = reqwest::Client::builder()
             .dns_resolver(Arc::new(resolver.clone()))
+            // Redirects and repetitions are this module's.
             .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never().max_retries_per_request(0))
             .no_proxy()
             .referer(false)
             .user_agent(concat!("mmhost/", env!("CARGO_PKG_VERSION")))
@@ -212,15 +214,16 @@ impl Network {
     }
 
     async fn once(&self, request: &Request, url: &Url, budget: &Budget) -> std::result::Result<Response, NetError> {
-        let (mut filled, mut headers) = (url.clone(), request.headers.clone());
-        self.secrets
-            .fill(&mut filled, &mut headers)
-            .map_err(|why| self.refuse(&why, &format!("hosts = [\"{}\"]", place(url)), ".secrets.NAME"))?;
+        let mut outgoing = reqwest::Request::new(request.method.clone(), url.clone());
+        *outgoing.headers_mut() = request.headers.clone();
+        self.secrets.fill(&mut outgoing).map_err(|why| self.refuse(&why, &format!("hosts = [\"{}\"]", place(url)), ".secrets.NAME"))?;
+        if !request.body.is_empty() {
+            *outgoing.body_mut() = Some(request.body.clone().into());
+        }
         let closed = |_| NetError::Transport("shut down".into());
         let _slot = self.in_flight.acquire().await.map_err(closed)?;
         let failed = |error: reqwest::Error| self.explain(error, url);
-        let sent = self.client.request(request.method.clone(), filled).headers(headers).body(request.body.clone());
-        let mut response = sent.send().await.map_err(failed)?;
+        let mut response = self.client.execute(outgoing).await.map_err(failed)?;
         let size: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if size > MAX_HEADER_BYTES {
             return Err(NetError::Transport(format!(
@@ -235,11 +238,8 @@ impl Network {
             body.extend_from_slice(&chunk);
         }
         let status = response.status();
-        let mut headers = HeaderMap::new();
-        for (name, value) in response.headers() {
-            let clean = self.secrets.redact(value.as_bytes().to_vec());
-            headers.append(name, header::HeaderValue::from_bytes(&clean).unwrap_or_else(|_| header::HeaderValue::from_static("")));
-        }
+        let mut headers = std::mem::take(response.headers_mut());
+        self.secrets.redact_headers(&mut headers);
         let long = body.len();
         let body = self.secrets.redact(body);
         if body.len() != long {

@@ -6,6 +6,7 @@
 use super::rule::HostRule;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use reqwest::Request;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -67,7 +68,15 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
 
 struct Secret {
     value: String,
+    /// How servers may repeat it.
+    spellings: Vec<String>,
     hosts: Vec<HostRule>,
+}
+
+impl Secret {
+    fn new(value: String, hosts: Vec<HostRule>) -> Self {
+        Secret { spellings: spellings(&value), value, hosts }
+    }
 }
 
 /// The secrets of one plugin.
@@ -88,7 +97,7 @@ impl Secrets {
     pub fn read(sources: &BTreeMap<String, SecretSource>) -> Result<Self, (String, String)> {
         let read = |(name, source): (&String, &SecretSource)| {
             let value = source.read().map_err(|why| (name.clone(), why))?;
-            Ok::<_, (String, String)>((name.clone(), Secret { value, hosts: source.hosts.clone() }))
+            Ok::<_, (String, String)>((name.clone(), Secret::new(value, source.hosts.clone())))
         };
         Ok(Secrets(sources.iter().map(read).collect::<Result<_, _>>()?))
     }
@@ -97,15 +106,14 @@ impl Secrets {
     ///
     /// # Errors
     /// Which placeholder must not be filled in, and why.
-    pub fn fill(&self, url: &mut Url, headers: &mut HeaderMap) -> Result<(), String> {
-        let target = url.clone();
+    pub fn fill(&self, request: &mut Request) -> Result<(), String> {
+        let target = request.url().clone();
         let encode = |value: &str| url::form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>();
-        if let Some(query) = url.query() {
-            let filled = self.replace(query, &target, encode)?;
-            url.set_query(Some(&filled));
+        if let Some(query) = target.query().filter(|query| query.contains(OPEN)) {
+            request.url_mut().set_query(Some(&self.replace(query, &target, encode)?));
         }
         let whole = |value: &str| value.to_owned();
-        for (name, value) in headers.iter_mut() {
+        for (name, value) in request.headers_mut() {
             let Ok(text) = value.to_str() else { continue };
             let basic = text.strip_prefix("Basic ").filter(|_| name == AUTHORIZATION);
             let decoded = basic.and_then(|text| String::from_utf8(BASE64.decode(text.trim()).ok()?).ok());
@@ -142,8 +150,19 @@ impl Secrets {
     pub fn redact(&self, bytes: Vec<u8>) -> Vec<u8> {
         self.0.iter().fold(bytes, |bytes, (name, secret)| {
             let placeholder = format!("{OPEN}{name}{CLOSE}");
-            spellings(&secret.value).iter().fold(bytes, |bytes, spelling| replace_bytes(bytes, spelling.as_bytes(), placeholder.as_bytes()))
+            secret.spellings.iter().fold(bytes, |bytes, spelling| replace_bytes(bytes, spelling.as_bytes(), placeholder.as_bytes()))
         })
+    }
+
+    /// The same in headers.
+    pub fn redact_headers(&self, headers: &mut HeaderMap) {
+        if self.0.is_empty() {
+            return;
+        }
+        for value in headers.values_mut() {
+            let clean = self.redact(value.as_bytes().to_vec());
+            *value = HeaderValue::from_bytes(&clean).unwrap_or_else(|_| HeaderValue::from_static(""));
+        }
     }
 }
 
@@ -185,18 +204,23 @@ mod tests {
     use super::*;
 
     fn secrets() -> Secrets {
-        let secret = Secret { value: "k&y/0123456789".into(), hosts: vec!["api.example.org".parse().unwrap()] };
+        let secret = Secret::new("k&y/0123456789".into(), vec!["api.example.org".parse().unwrap()]);
         Secrets([("KEY".to_string(), secret)].into())
+    }
+
+    fn get(url: &str) -> Request {
+        Request::new(reqwest::Method::GET, Url::parse(url).unwrap())
     }
 
     #[test]
     fn placeholders_are_filled_in_query_headers_and_basic_authentication() {
-        let mut url = Url::parse("https://api.example.org/__secret.KEY__?q=a&key=__secret.KEY__").unwrap();
-        let mut headers = HeaderMap::new();
+        let mut request = get("https://api.example.org/__secret.KEY__?q=a&key=__secret.KEY__");
+        let headers = request.headers_mut();
         headers.insert("x-key", HeaderValue::from_static("Bearer __secret.KEY__"));
         headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("Basic {}", BASE64.encode("me:__secret.KEY__"))).unwrap());
-        secrets().fill(&mut url, &mut headers).unwrap();
-        assert_eq!(url.as_str(), "https://api.example.org/__secret.KEY__?q=a&key=k%26y%2F0123456789");
+        secrets().fill(&mut request).unwrap();
+        let headers = request.headers();
+        assert_eq!(request.url().as_str(), "https://api.example.org/__secret.KEY__?q=a&key=k%26y%2F0123456789");
         assert_eq!(headers["x-key"], "Bearer k&y/0123456789");
         assert_eq!(headers[AUTHORIZATION], format!("Basic {}", BASE64.encode("me:k&y/0123456789")));
     }
@@ -208,7 +232,7 @@ mod tests {
             ("http://api.example.org/?k=__secret.KEY__", "not granted for"),
             ("https://api.example.org/?k=__secret.OTHER__", "`OTHER` is not granted"),
         ] {
-            let error = secrets().fill(&mut Url::parse(url).unwrap(), &mut HeaderMap::new()).unwrap_err();
+            let error = secrets().fill(&mut get(url)).unwrap_err();
             assert!(error.contains(word), "{error}");
         }
     }
