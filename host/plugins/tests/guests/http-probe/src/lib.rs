@@ -39,27 +39,46 @@ impl Tool for Probe {
     fn call(_: &Config, input: Input) -> Result<Vec<Part>, ToolError> {
         let order: Order = miniserde::json::from_str(&input.argument).map_err(|_| ToolError::BadArgument("no order".into()))?;
         let headers: Vec<(&str, &str)> = order.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let mut text = String::new();
+        let mut last = None;
         for _ in 0..order.times {
-            if order.own_door == Some(true) {
-                text = by_own_door(&order, &headers)?;
-                continue;
-            }
-            let answer = wasi::send(&order.method, &order.url, &headers, order.body.as_bytes());
-            let answer = answer.map_err(|error| ToolError::Unavailable(error.to_string()))?;
-            text = format!("{}\n", answer.status);
-            for (name, value) in &answer.headers {
-                text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value)));
-            }
-            text.push('\n');
-            text.push_str(&String::from_utf8_lossy(&answer.body));
+            last = Some(match order.own_door {
+                Some(true) => Answer::Plain(by_own_door(&order, &headers)?),
+                _ => {
+                    let answer = wasi::send(&order.method, &order.url, &headers, order.body.as_bytes());
+                    Answer::Wasi(answer.map_err(|error| ToolError::Unavailable(error.to_string()))?)
+                }
+            });
         }
-        Ok(vec![Part::Text(text)])
+        Ok(vec![Part::Text(last.map(|answer| answer.shown()).unwrap_or_default())])
     }
 }
 
-fn by_own_door(order: &Order, headers: &[(&str, &str)]) -> Result<String, ToolError> {
-    let answer = http::send(&order.method, &order.url, headers, order.body.as_bytes()).map_err(|error| {
+/// What came back, by either door.
+enum Answer {
+    Plain(http::Response),
+    Wasi(wasi::Response),
+}
+
+impl Answer {
+    fn shown(self) -> String {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (status, headers, body) = match self {
+            Answer::Plain(answer) => {
+                let headers = answer.headers.into_iter().map(|header| (header.name, header.value)).collect();
+                (answer.status, headers, answer.body)
+            }
+            Answer::Wasi(answer) => {
+                let headers: Vec<_> = answer.headers.into_iter().map(|(name, value)| (name, text(&value))).collect();
+                (answer.status, headers, answer.body)
+            }
+        };
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+        format!("{status}\n{headers}\n{}", text(&body))
+    }
+}
+
+fn by_own_door(order: &Order, headers: &[(&str, &str)]) -> Result<http::Response, ToolError> {
+    http::send(&order.method, &order.url, headers, order.body.as_bytes()).map_err(|error| {
         let kind = match error {
             http::HttpError::Malformed(_) => "malformed: ",
             http::HttpError::NotGranted => "",
@@ -67,9 +86,7 @@ fn by_own_door(order: &Order, headers: &[(&str, &str)]) -> Result<String, ToolEr
             http::HttpError::Failed(_) => "failed: ",
         };
         ToolError::Unavailable(format!("{kind}{}", http::explain(&error)))
-    })?;
-    let headers: String = answer.headers.iter().map(|header| format!("{}: {}\n", header.name, header.value)).collect();
-    Ok(format!("{}\n{headers}\n{}", answer.status, String::from_utf8_lossy(&answer.body)))
+    })
 }
 
 mmhost_sdk::export_tool!(Probe);
