@@ -2,7 +2,8 @@
 //! on this machine, in turns: by the contract's `http`, as the SDK has it, and by `wasi:http`, whose thirty calls of the host and task of its
 //! own cost more. Over connections that the server keeps, as most do, and over a new one each time. Prints microseconds per request and ratios.
 //!
-//! `cargo bench -p mmhost-plugins --bench http`
+//! `cargo bench -p mmhost-plugins --bench http` measures as a user waits; in that, waking a core that sleeps takes longer than the door, and more
+//! or less so by how long it slept. `taskset -c 0 cargo bench …` puts client and server on one core, and so measures the work alone.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -104,6 +105,7 @@ fn measure(connections: &str, port: u16) {
 }
 
 fn main() {
+    println!("cores: {}", std::thread::available_parallelism().map_or(1, usize::from));
     measure("kept connections", keeping());
     measure("new connections", Server::start().port);
 }
