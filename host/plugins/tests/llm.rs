@@ -103,7 +103,7 @@ fn what_a_model_fails_at_becomes_an_abstention_that_says_why() {
     for (model, words) in [
         ("denying", vec!["the model `judge`", "answers 401", "bad no key"]),
         ("garbled", vec!["no chat completion", "expected value"]),
-        ("moving", vec!["127.0.0.1:1", "not granted"]),
+        ("moving", vec!["127.0.0.1:1", "not granted", "`url` under [models.judge]"]),
     ] {
         let reward = load(host(&[]), &folder, &endpoint(&server, model, "")).unwrap();
         let why = judged(&reward, &["Bogotá"]).remove(0).unwrap_err();

@@ -70,6 +70,8 @@ impl Endpoint {
             ..Grant::default()
         };
         let network = Network::new(plugin, std::slice::from_ref(&place), &crate::manifest::posting(), &grant, lookup)?;
+        let network =
+            network.with_remedy(format!("{place} leads there; give `url` under [models.{name}] the address of the server that answers"));
         Ok(Endpoint { name: name.into(), place, url, model: model.into(), has_key, network })
     }
 

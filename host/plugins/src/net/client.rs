@@ -123,6 +123,8 @@ pub(crate) struct Network {
     /// Shortest time between two requests, and when the next one may start.
     pace: Option<(Duration, Mutex<Instant>)>,
     client: reqwest::Client,
+    /// What to do about a refusal, where it is not to ask for more and grant it.
+    remedy: Option<String>,
 }
 
 impl fmt::Debug for Network {
@@ -163,7 +165,13 @@ impl Network {
             in_flight: Semaphore::new(grant.max_in_flight.max(1)),
             pace,
             client,
+            remedy: None,
         })
+    }
+
+    /// Has refusals say what else to do than to ask for more and grant it.
+    pub fn with_remedy(self, remedy: String) -> Self {
+        Network { remedy: Some(remedy), ..self }
     }
 
     /// Sends a request, repeats it where that helps, and follows redirects, each of which is checked like the first.
@@ -274,11 +282,14 @@ impl Network {
     }
 
     fn refuse(&self, what: &str, line: &str, section: &str) -> NetError {
-        NetError::Refused(format!(
-            "{what}; to allow it, ask for it under `[ask]` in plugin.toml and add `{line}` under [plugins.grants.{}{section}] in the run's \
-             configuration",
-            self.plugin
-        ))
+        let remedy = self.remedy.clone().unwrap_or_else(|| {
+            format!(
+                "to allow it, ask for it under `[ask]` in plugin.toml and add `{line}` under [plugins.grants.{}{section}] in the run's \
+                 configuration",
+                self.plugin
+            )
+        });
+        NetError::Refused(format!("{what}; {remedy}"))
     }
 
     fn prohibit(&self, name: &str, address: IpAddr, why: &str) -> NetError {
