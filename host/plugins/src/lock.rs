@@ -75,6 +75,25 @@ impl Lock {
         Ok(lock)
     }
 
+    /// Changes the lock file of a folder. Others that change it wait, so that no pin is lost.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn update(dir: &Path, change: impl FnOnce(&mut BTreeMap<String, Pin>)) -> Result<()> {
+        let fail =
+            |error: std::io::Error| PluginError::File { file: dir.join(LOCK), message: format!("cannot wait for its turn: {error}") };
+        // The folder itself is what is locked: the file is another one after each change.
+        #[cfg(unix)]
+        let _turn = {
+            let folder = std::fs::File::open(dir).map_err(fail)?;
+            folder.lock().map_err(fail)?;
+            folder
+        };
+        let mut lock = Lock::read(dir)?;
+        change(&mut lock.plugins);
+        lock.write(dir)
+    }
+
     /// Writes the lock file, replacing the old one in one step.
     ///
     /// # Errors
@@ -220,4 +239,23 @@ fn path_dependencies(dir: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_that_are_written_at_once_are_all_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let pin = |n: usize| {
+            Lock::update(dir.path(), |pins| {
+                // Long enough that the others come in between, were they let.
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                pins.insert(format!("plugin-{n}"), Pin::default());
+            })
+        };
+        std::thread::scope(|scope| (0..8).for_each(|n| drop(scope.spawn(move || pin(n).unwrap()))));
+        assert_eq!(Lock::read(dir.path()).unwrap().plugins.len(), 8);
+    }
 }

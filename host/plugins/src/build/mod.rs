@@ -149,8 +149,7 @@ fn build_one(folder: &Path, manifest: &Manifest, options: BuildOptions, progress
     Surface::read(&component, &produced)?.check(manifest, &folder.join(MANIFEST), &component)?;
 
     let dir = lock_dir(folder);
-    let mut lock = Lock::read(&dir)?;
-    let old_pin = lock.plugins.get(&manifest.name).cloned();
+    let old_pin = Lock::read(&dir)?.plugins.remove(&manifest.name);
     let pin =
         Pin { component: pinned(&produced), sources: Some(digest_sources(&dir, folder)?), compiler: Some(compiler), ..Pin::default() };
     let same_bytes = std::fs::read(&component).is_ok_and(|old| old == produced);
@@ -163,9 +162,7 @@ fn build_one(folder: &Path, manifest: &Manifest, options: BuildOptions, progress
         (false, true) => Outcome::Differs,
         (false, false) => {
             write_atomically(&component, &produced)?;
-            lock.version = 1;
-            lock.plugins.insert(manifest.name.clone(), pin);
-            lock.write(&dir)?;
+            Lock::update(&dir, |pins| drop(pins.insert(manifest.name.clone(), pin)))?;
             Outcome::Updated
         }
     };

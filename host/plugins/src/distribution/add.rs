@@ -51,7 +51,7 @@ pub async fn add(source: &Source, plugins: &Path, options: AddOptions) -> Result
         return Err(unfit(&package.origin, fetched.what, format!("SHA-256 {}", fetched.digest), expected.to_lowercase()));
     }
     let place = Place::find(plugins, &package.manifest.name, options.replace)?;
-    let old_key = place.lock.plugins.get(&package.manifest.name).and_then(|pin| pin.signed_by.clone());
+    let old_key = place.old_pin.as_ref().and_then(|pin| pin.signed_by.clone());
     let keys = if options.keys.is_empty() { old_key.into_iter().collect() } else { options.keys };
     let signed_by = match keys[..] {
         [] => None,
@@ -113,14 +113,14 @@ struct Place<'a> {
     plugins: &'a Path,
     folder: PathBuf,
     occupied: bool,
-    lock: Lock,
+    old_pin: Option<Pin>,
 }
 
 impl<'a> Place<'a> {
     /// # Errors
     /// When it is taken and may not be, or holds what is not a plugin's to remove.
     fn find(plugins: &'a Path, name: &str, replace: bool) -> Result<Self> {
-        let lock = Lock::read(plugins)?;
+        let old_pin = Lock::read(plugins)?.plugins.remove(name);
         let folders = if plugins.is_dir() { plugin_folders(plugins).or_else(none_if_empty)? } else { Vec::new() };
         if folders.iter().any(|folder| folder == plugins) {
             let found = format!("{}, the folder of one plugin", plugins.join(MANIFEST).display());
@@ -136,7 +136,7 @@ impl<'a> Place<'a> {
             let found = format!("{}, which would be lost", other.display());
             return Err(unfit(&folder, "the plugin to be replaced", found, "no more than a manifest, a component and a signature".into()));
         }
-        Ok(Place { plugins, folder, occupied, lock })
+        Ok(Place { plugins, folder, occupied, old_pin })
     }
 
     /// Writes and pins the plugin; the folder gets its name in one step.
@@ -149,16 +149,18 @@ impl<'a> Place<'a> {
         let (new, old) = (staging.path().join("new"), staging.path().join("old"));
         package.write(&new)?;
         // Pinned first: whatever happens then, an unpinned component is never in the way of a run.
-        let mut lock = self.lock.clone();
-        lock.plugins.insert(package.manifest.name.clone(), pin);
-        lock.write(self.plugins)?;
+        let name = &package.manifest.name;
+        Lock::update(self.plugins, |pins| drop(pins.insert(name.clone(), pin)))?;
         let moved = match self.occupied {
             true => std::fs::rename(&self.folder, &old)
                 .and_then(|()| std::fs::rename(&new, &self.folder).inspect_err(|_| drop(std::fs::rename(&old, &self.folder)))),
             false => std::fs::rename(&new, &self.folder),
         };
         if let Err(error) = moved {
-            self.lock.write(self.plugins)?;
+            Lock::update(self.plugins, |pins| match self.old_pin {
+                Some(pin) => drop(pins.insert(name.clone(), pin)),
+                None => drop(pins.remove(name)),
+            })?;
             return Err(fail("cannot move the plugin there", error));
         }
         Ok(self.folder)
