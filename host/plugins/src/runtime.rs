@@ -89,6 +89,13 @@ pub(crate) struct Call<'a> {
     _place: OwnedSemaphorePermit,
 }
 
+impl Drop for Call<'_> {
+    /// Whatever came of the call, its memory and fuel go into the ledger.
+    fn drop(&mut self) {
+        self.info.account.spent(&self.cost());
+    }
+}
+
 /// Fuel of a metered call. Where the plugin's limits leave it open it is counted, not rationed: the deadline ends a call that takes too long.
 fn rationed(info: &PluginInfo) -> u64 {
     if info.limits.fuel == 0 { u64::MAX } else { info.limits.fuel }

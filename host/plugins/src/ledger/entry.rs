@@ -1,7 +1,7 @@
 //! What one plugin has cost so far.
 
+use crate::PluginError;
 use crate::types::CallCost;
-use crate::{PluginError, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ pub struct Entry {
     pub latency_ms: Quantiles,
     /// Most linear memory that a call held, in bytes.
     pub peak_memory_bytes: u64,
-    /// Fuel of the calls that succeeded, where the plugin's limits count it.
+    /// Fuel of the calls, where the plugin's limits count it.
     pub fuel: u64,
     /// HTTP requests, repeated and redirected ones too.
     pub requests: u64,
@@ -83,17 +83,18 @@ impl Open {
     }
 
     /// Counts a call that has ended.
-    pub(super) fn add<T>(&mut self, took: Duration, outcome: &Result<(T, CallCost)>) {
+    pub(super) fn add(&mut self, took: Duration, error: Option<&PluginError>) {
         self.latencies.saturating_record(took.as_micros().max(1) as u64);
         self.entry.seconds += took.as_secs_f64();
-        match outcome {
-            Ok((_, cost)) => {
-                self.entry.peak_memory_bytes = self.entry.peak_memory_bytes.max(cost.memory_bytes);
-                self.entry.fuel = self.entry.fuel.saturating_add(cost.fuel.unwrap_or(0));
-            }
-            Err(error) if !is_failure(error) => {}
-            Err(error) => *self.entry.failures.entry(error.kind().into()).or_default() += 1,
+        if let Some(failure) = error.filter(|error| is_failure(error)) {
+            *self.entry.failures.entry(failure.kind().into()).or_default() += 1;
         }
+    }
+
+    /// Counts the memory and fuel of a call.
+    pub(super) fn spent(&mut self, cost: &CallCost) {
+        self.entry.peak_memory_bytes = self.entry.peak_memory_bytes.max(cost.memory_bytes);
+        self.entry.fuel = self.entry.fuel.saturating_add(cost.fuel.unwrap_or(0));
     }
 
     /// The entry as it stands.

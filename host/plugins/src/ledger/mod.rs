@@ -223,6 +223,13 @@ impl Account {
         self.ledger.state().open(&self.plugin).entry.http_bytes += bytes;
     }
 
+    /// Counts the memory and fuel of a call, where the ledger counts calls of this plugin.
+    pub fn spent(&self, cost: &CallCost) {
+        if let Some(open) = self.ledger.state().entries.get_mut(&self.plugin) {
+            open.spent(cost);
+        }
+    }
+
     /// Refuses the call while the breaker is open.
     fn admit(&self) -> Result<()> {
         let Some(breaker) = self.policy.breaker else { return Ok(()) };
@@ -248,7 +255,7 @@ impl Account {
             let mut state = self.ledger.state();
             let open = state.open(&self.plugin);
             open.entry.retries += u64::from(repeat > 0);
-            open.add(took, &outcome);
+            open.add(took, outcome.as_ref().err());
         }
         tracing::trace!(target: "plugin", plugin = %self.plugin, failed, micros = took.as_micros() as u64, "call ended");
         let mut circuit = self.circuit();
