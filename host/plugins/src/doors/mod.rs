@@ -32,7 +32,8 @@ pub(crate) struct CallState {
     pub log: CallLog,
     http: HttpDoor,
     llm: LlmDoor,
-    wasi: WasiCtx,
+    /// Made when the guest first calls it, as few do: its generators take longer than some calls.
+    wasi: Option<WasiCtx>,
 }
 
 impl CallState {
@@ -42,10 +43,9 @@ impl CallState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(handles + crate::limits::SPARE_HANDLES);
         let log = CallLog::new(info.name.clone(), limits.log_lines);
-        let wasi = wasi::context(&log);
         let http = HttpDoor::new(info.network.clone(), &info, &log);
         let llm = LlmDoor::new(&info);
-        CallState { info, corpus, table, limiter: Limiter::new(&limits), log, http, llm, wasi }
+        CallState { info, corpus, table, limiter: Limiter::new(&limits), log, http, llm, wasi: None }
     }
 
     /// Takes network and models away.

@@ -40,13 +40,13 @@ pub(crate) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
     wasi::cli::terminal_stderr::add_to_linker::<_, WasiCli>(linker, CallState::cli)?;
     wasi::filesystem::types::add_to_linker::<_, WasiFilesystem>(linker, CallState::filesystem)?;
     wasi::filesystem::preopens::add_to_linker::<_, WasiFilesystem>(linker, CallState::filesystem)?;
-    wasi::random::insecure::add_to_linker::<_, WasiRandom>(linker, |state| state.wasi.random())?;
-    wasi::random::insecure_seed::add_to_linker::<_, WasiRandom>(linker, |state| state.wasi.random())
+    wasi::random::insecure::add_to_linker::<_, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
+    wasi::random::insecure_seed::add_to_linker::<_, WasiRandom>(linker, |state| state.ctx().ctx.random())
 }
 
 impl WasiView for CallState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView { ctx: self.wasi.get_or_insert_with(|| context(&self.log)), table: &mut self.table }
     }
 }
 
@@ -56,7 +56,7 @@ const SEED: [u8; 16] = *b"mmhost plugin\x01\x02\x03";
 const FIXED_TIME: Duration = Duration::from_secs(946_684_800);
 
 /// The WASI of one call.
-pub(super) fn context(log: &CallLog) -> WasiCtx {
+fn context(log: &CallLog) -> WasiCtx {
     WasiCtx::builder()
         .stdout(LogStream { log: log.clone(), level: Level::Info })
         .stderr(LogStream { log: log.clone(), level: Level::Warn })
