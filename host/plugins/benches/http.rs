@@ -2,8 +2,10 @@
 //! on this machine, in turns: by the contract's `http`, as the SDK has it, and by `wasi:http`, whose thirty calls of the host and task of its
 //! own cost more. Over connections that the server keeps, as most do, and over a new one each time. Prints microseconds per request and ratios.
 //!
-//! `cargo bench -p mmhost-plugins --bench http` measures as a user waits; in that, waking a core that sleeps takes longer than the door, and more
-//! or less so by how long it slept. `taskset -c 0 cargo bench …` puts client and server on one core, and so measures the work alone.
+//! Client and server stand on one core, and then on a core each. Left alone the system moves them between the two, and to wake a core that sleeps
+//! takes longer than the door: the ratio would be one of placements. Linux, with `taskset` of util-linux.
+//!
+//! `cargo bench -p mmhost-plugins --bench http`
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -19,6 +21,7 @@ use server::{Names, Server};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -104,8 +107,23 @@ fn measure(connections: &str, port: u16) {
     println!("{connections}: ratios {:.2} and {:.2}", own / alone, wasi / alone);
 }
 
+/// Runs something in a thread that keeps to a core, as do the threads that it starts.
+fn on_core<T: Send>(core: &str, work: impl FnOnce() -> T + Send) -> T {
+    let bound = move || {
+        let thread = std::fs::read_link("/proc/thread-self").expect("a Linux /proc");
+        let mut taskset = Command::new("taskset");
+        taskset.args(["-pc", core]).arg(thread.file_name().unwrap()).stdout(Stdio::null());
+        assert!(taskset.status().expect("taskset, of util-linux").success(), "there is no core {core}");
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(bound).join().unwrap())
+}
+
 fn main() {
-    println!("cores: {}", std::thread::available_parallelism().map_or(1, usize::from));
-    measure("kept connections", keeping());
-    measure("new connections", Server::start().port);
+    on_core("0", || {
+        for (place, core) in [("one core", "0"), ("two cores", "1")] {
+            measure(&format!("{place}, kept connections"), on_core(core, keeping));
+            measure(&format!("{place}, new connections"), on_core(core, || Server::start().port));
+        }
+    });
 }
