@@ -32,7 +32,7 @@ pub(crate) struct CallState {
     pub log: CallLog,
     http: HttpDoor,
     llm: LlmDoor,
-    /// Made when the guest first calls it, as few do: its generators take longer than some calls.
+    /// Made when the guest first calls it, as few do: making it for each took about a third of the time of a fresh instance.
     wasi: Option<WasiCtx>,
 }
 
