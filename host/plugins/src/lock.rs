@@ -80,13 +80,16 @@ impl Lock {
     /// # Errors
     /// When it cannot be read or written.
     pub fn update(dir: &Path, change: impl FnOnce(&mut BTreeMap<String, Pin>)) -> Result<()> {
-        let fail =
-            |error: std::io::Error| PluginError::File { file: dir.join(LOCK), message: format!("cannot wait for its turn: {error}") };
         // The folder itself is what is locked: the file is another one after each change.
         #[cfg(unix)]
         let _turn = {
+            let fail = |error| PluginError::File { file: dir.join(LOCK), message: format!("cannot wait for its turn: {error}") };
             let folder = std::fs::File::open(dir).map_err(fail)?;
-            folder.lock().map_err(fail)?;
+            match folder.lock() {
+                // Some file systems have no locks; there, one at a time is up to whoever writes.
+                Err(error) if error.kind() == std::io::ErrorKind::Unsupported => tracing::debug!("{}: {error}", dir.display()),
+                locked => locked.map_err(fail)?,
+            }
             folder
         };
         let mut lock = Lock::read(dir)?;
